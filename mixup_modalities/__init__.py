@@ -1,0 +1,20 @@
+"""Mixup for images, text embeddings and spectrograms: one mixing matrix, three modalities, and an audit."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from .image import CutMix, ImageMixup
+from .losses import mixup_cross_entropy
+from .mixture import Mixture, draw_mixture
+
+try:
+    __version__ = version("mixup-modalities")
+except PackageNotFoundError:  # imported from a source tree that is not installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "CutMix",
+    "ImageMixup",
+    "Mixture",
+    "draw_mixture",
+    "mixup_cross_entropy",
+]

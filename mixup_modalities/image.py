@@ -1,0 +1,215 @@
+"""Mixup and CutMix for batches of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .mixture import Mixture, MixupModule, Pairing, Per, check_generator
+
+
+class _ImageModule(MixupModule):
+    """The part that ImageMixup and CutMix share: checks and the normalisation of uint8 images."""
+
+    def __init__(
+        self,
+        alpha: float,
+        *,
+        per: Per = "batch",
+        pairing: Pairing = "shuffle",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        dtype: torch.dtype = torch.float32,
+        check_finite: bool = False,
+    ):
+        super().__init__(alpha, per=per, pairing=pairing)
+        if (mean is None) != (std is None):
+            raise ValueError(f"mean and std: expected both or neither, got mean={mean!r} and std={std!r}")
+        if not dtype.is_floating_point:
+            raise TypeError(f"dtype: expected a floating dtype, got {dtype}")
+        self.dtype, self.check_finite = dtype, check_finite
+        scale = shift = None
+        if mean is not None:
+            mean, std = (torch.as_tensor(v, dtype=torch.float32).reshape(-1) for v in (mean, std))
+            if not bool((std > 0).all() & std.isfinite().all() & mean.isfinite().all()):
+                raise ValueError(f"std: expected numbers > 0 and finite means, got mean={mean.tolist()}, std={std.tolist()}")
+            # (u / 255 - mean) / std = u * scale + shift
+            scale, shift = 1 / (255 * std), -mean / std
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
+
+    def _check(self, images: Tensor) -> None:
+        if not isinstance(images, Tensor):
+            raise TypeError(f"images: expected a tensor (B, C, H, W), got {type(images).__name__}")
+        if images.ndim < 2:
+            raise ValueError(f"images: expected a batch (B, C, H, W), got shape {tuple(images.shape)}")
+        if images.dtype == torch.uint8:
+            if self.scale is None:
+                raise TypeError(
+                    "images: got uint8 but no mean and std. Give them (in units of [0, 1] pixels, one number or one a "
+                    "channel), or convert first (images.float() / 255)"
+                )
+            if max(self.scale.numel(), self.shift.numel()) not in (1, images.shape[1]):
+                raise ValueError(
+                    f"images: expected {max(self.scale.numel(), self.shift.numel())} channels as mean and std have, got "
+                    f"shape {tuple(images.shape)}"
+                )
+        elif not images.is_floating_point():
+            raise TypeError(f"images: expected floating or uint8 pixels, got {images.dtype}")
+        elif self.check_finite and not bool(images.isfinite().all()):
+            bad = (~images.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+            raise ValueError(f"images: expected finite pixels, got NaN or infinity in rows {bad[:8]}")
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        """``(u / 255 - mean) / std`` in float32; the affine map commutes with mixing, since each row of W sums to one."""
+        shape = (1, -1, *[1] * (images.ndim - 2))
+        return torch.addcmul(self.shift.view(shape), images.float(), self.scale.view(shape))
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.scale is None else f", uint8 -> {self.dtype}")
+
+
+class ImageMixup(_ImageModule):
+    """Mixup of images: each image becomes ``lam`` of itself and ``1 - lam`` of its partner (Zhang et al., 2018).
+
+    >>> images, mixture = ImageMixup(alpha=0.2)(images)
+    >>> loss = mixture.loss(F.cross_entropy, model(images), labels)
+
+    Args:
+        alpha: lam ~ Beta(alpha, alpha); 0 switches mixing off.
+        per: one lam for the ``"batch"``, each ``"pair"`` or each ``"sample"``.
+        pairing: ``"shuffle"``, ``"roll"`` or ``"flip"``; see :func:`~mixup_modalities.draw_mixture`.
+        mean: of the pixels on the scale [0, 1], a number or one a channel; only for uint8 images.
+        std: likewise.
+        dtype: of the output for uint8 images. Floating images keep their own dtype and are taken as normalised.
+        check_finite: look for NaN and infinity first. On a GPU this waits for the device.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.2,
+        *,
+        per: Per = "batch",
+        pairing: Pairing = "shuffle",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        dtype: torch.dtype = torch.float32,
+        check_finite: bool = False,
+    ):
+        super().__init__(
+            alpha, per=per, pairing=pairing, mean=mean, std=std, dtype=dtype, check_finite=check_finite
+        )
+
+    def forward(self, images: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Mixture]:
+        """Mix a batch.
+
+        Args:
+            images: ``(B, C, H, W)`` floating, or uint8 if ``mean`` and ``std`` were given. Never changed.
+            generator: a CPU generator; default torch's global one.
+
+        Returns:
+            The mixed images (same shape, device and memory format) and the mixture. In evaluation mode the input,
+            normalised if it was uint8, and the identity.
+
+        Raises:
+            TypeError: integer pixels other than uint8, or uint8 without mean and std.
+            ValueError: no batch axis, another number of channels than ``mean`` has, non-finite pixels if checked.
+        """
+        self._check(images)
+        check_generator(generator)
+        mixture = self.draw(images.shape[0], images.device, generator)
+        mixes = self.training and self.alpha > 0
+        if images.dtype != torch.uint8:
+            return (mixture.mix(images) if mixes else images), mixture
+        images = self._normalise(images)
+        return (mixture.mix(images) if mixes else images).to(self.dtype), mixture
+
+
+class CutMix(_ImageModule):
+    """CutMix: a box of each image is replaced by the same box of its partner (Yun et al., 2019, arXiv 1905.04899, eq. 1-2).
+
+    The box has the area ``1 - lam``, lam ~ Beta(alpha, alpha), and a centre uniform over the image; what would lie outside
+    is cut off. ``mixture.lam`` is the area actually kept, so labels and pixels agree exactly. Arguments as for
+    :class:`ImageMixup`; the default alpha is 1, as in the paper. uint8 images without mean and std are pasted as they are.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        per: Per = "batch",
+        pairing: Pairing = "shuffle",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        dtype: torch.dtype = torch.float32,
+        check_finite: bool = False,
+    ):
+        super().__init__(
+            alpha, per=per, pairing=pairing, mean=mean, std=std, dtype=dtype, check_finite=check_finite
+        )
+
+    def forward(self, images: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Mixture]:
+        """Paste boxes between the images of a batch.
+
+        Args:
+            images: ``(B, C, H, W)`` floating or uint8. Never changed.
+            generator: a CPU generator; default torch's global one.
+
+        Returns:
+            The images (same shape, device and memory format) and a mixture whose ``lam`` is the exact kept area. In
+            evaluation mode the input, normalised if uint8 with mean and std, and the identity.
+
+        Raises:
+            TypeError: integer pixels other than uint8.
+            ValueError: not four axes, or what :class:`ImageMixup` refuses.
+        """
+        if isinstance(images, Tensor) and images.ndim != 4:
+            raise ValueError(f"images: expected a batch (B, C, H, W), got shape {tuple(images.shape)}")
+        if self.scale is not None or getattr(images, "dtype", None) != torch.uint8:
+            self._check(images)
+        check_generator(generator)
+        mixture = self.draw(images.shape[0], "cpu", generator)
+        if self.training and self.alpha > 0:
+            box, kept = _draw_boxes(mixture, *images.shape[2:], per=self.per, pairing=self.pairing, generator=generator)
+            mixture = Mixture(kept, mixture.partner).to(images.device)
+            inside = _box_mask(box.to(images.device, non_blocking=True), *images.shape[2:])
+            images = _paste(images, images.index_select(0, mixture.partner), inside)
+        else:
+            mixture = mixture.to(images.device)
+        if images.dtype == torch.uint8 and self.scale is not None:
+            images = self._normalise(images).to(self.dtype)
+        return images, mixture
+
+
+def _draw_boxes(
+    mixture: Mixture, height: int, width: int, *, per: Per, pairing: Pairing, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Boxes ``(1 or B, 4)`` as top, bottom, left, right, and the kept share of the area, ``()`` or ``(B,)``."""
+    lam = mixture.lam.reshape(-1)
+    centre = torch.rand(2, lam.numel(), generator=generator)
+    if per == "pair":  # both members of a pair swap the same box
+        centre = centre[:, torch.minimum(torch.arange(len(mixture)), mixture.partner)]
+    side = (1 - lam).sqrt()
+    edges = []
+    for size, middle in zip((height, width), centre):
+        # Integer sides and corners, as in the authors' code: a box of int(size * side) pixels around the centre.
+        half, middle = (size * side).long() // 2, (middle * size).long()
+        edges += [(middle - half).clamp(0, size), (middle + half).clamp(0, size)]
+    top, bottom, left, right = edges
+    kept = 1 - (bottom - top) * (right - left) / (height * width)
+    return torch.stack(edges, dim=1), kept.reshape(mixture.lam.shape)
+
+
+def _box_mask(box: Tensor, height: int, width: int) -> Tensor:
+    """True inside the box, ``(1 or B, 1, H, W)``."""
+    top, bottom, left, right = box[:, :, None].unbind(1)
+    y, x = torch.arange(height, device=box.device), torch.arange(width, device=box.device)
+    rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
+    return (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
+
+
+def _paste(images: Tensor, partner_images: Tensor, inside: Tensor) -> Tensor:
+    pasted = torch.where(inside, partner_images, images)
+    return pasted if pasted.stride() == images.stride() else torch.empty_like(images).copy_(pasted)

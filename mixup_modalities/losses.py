@@ -1,0 +1,96 @@
+"""The loss of mixup for classification."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .mixture import Mixture, check_choice, check_class_indices
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+def mixup_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    mixture: Mixture,
+    *,
+    label_smoothing: float = 0.0,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Cross-entropy against the mixed labels: ``lam CE(logits, y) + (1 - lam) CE(logits, y[partner])``.
+
+    One log-softmax and two gathers; no ``(B, C)`` target is built. Cross-entropy is linear in its target, so this
+    equals ``torch.nn.functional.cross_entropy(logits, mixture.targets(labels, C))`` with the same options
+    (Zhang et al., 2018, https://arxiv.org/abs/1710.09412, section 2).
+
+    Args:
+        logits: ``(B, C)``, or ``(B, C, H, W)`` for segmentation (any number of axes after C).
+        labels: class indices of the *unmixed* batch, ``(B,)`` or ``(B, H, W)``.
+        mixture: the mixture that made the batch.
+        label_smoothing: in [0, 1], as in torch.
+        weight: ``(C,)``, a factor for each class.
+        ignore_index: a label that adds nothing to the loss.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"`` (the shape of ``labels``). The mean is over the label mass that is
+            not ignored. As for soft targets in torch, and unlike index targets, ``weight`` does not enter the
+            denominator.
+
+    Returns:
+        A scalar, or the shape of ``labels``; float32 for half-precision logits.
+
+    Raises:
+        TypeError: floating or one-hot labels, integer logits.
+        ValueError: shapes that disagree, a label out of range (looked at on the CPU), an unknown reduction.
+    """
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise TypeError(f"logits: expected a floating tensor (B, C, ...), got {getattr(logits, 'dtype', type(logits))}")
+    if logits.ndim < 2 or logits.shape[0] != len(mixture):
+        raise ValueError(f"logits: expected shape ({len(mixture)}, C, ...) as the mixture has, got {tuple(logits.shape)}")
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels: expected a tensor of class indices, got {type(labels).__name__}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing}")
+    check_choice("reduction", reduction, Reduction)
+    num_classes = logits.shape[1]
+    labels = check_class_indices(labels, num_classes, ignore_index, ndim=logits.ndim - 1)
+    if labels.shape != (logits.shape[0], *logits.shape[2:]):
+        raise ValueError(
+            f"labels: expected shape {(logits.shape[0], *logits.shape[2:])} to fit logits, got {tuple(labels.shape)}"
+        )
+    if weight is not None and weight.shape != (num_classes,):
+        raise ValueError(f"weight: expected shape ({num_classes},), one factor a class, got {tuple(weight.shape)}")
+
+    log_probs = torch.log_softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    smooth = None
+    if label_smoothing:
+        scaled = log_probs if weight is None else log_probs * _along_classes(weight, log_probs)
+        smooth = -scaled.mean(dim=1)
+
+    def cross_entropy(y: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each row against y, and which rows count."""
+        counts = y != ignore_index
+        y = torch.where(counts, y, 0)
+        loss = -log_probs.gather(1, y.unsqueeze(1)).squeeze(1)
+        if weight is not None:
+            loss = loss * weight.to(loss.dtype)[y]
+        if smooth is not None:
+            loss = (1 - label_smoothing) * loss + label_smoothing * smooth
+        return torch.where(counts, loss, 0), counts
+
+    loss, counts = cross_entropy(labels)
+    partner_loss, partner_counts = cross_entropy(labels.index_select(0, mixture.partner))
+    lam = mixture.lam_like(loss)
+    mixed = lam * loss + (1 - lam) * partner_loss
+    if reduction == "none":
+        return mixed
+    if reduction == "sum":
+        return mixed.sum()
+    return mixed.sum() / (lam * counts + (1 - lam) * partner_counts).sum()
+
+
+def _along_classes(weight: Tensor, like: Tensor) -> Tensor:
+    return weight.to(like.dtype).reshape(1, -1, *[1] * (like.ndim - 2))
