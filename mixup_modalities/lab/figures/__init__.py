@@ -1,0 +1,50 @@
+"""All plotting of the book, in one style: the only package that imports matplotlib and plotly.
+
+Every function takes tensors or arrays and returns a new figure; none draws through pyplot or changes a global setting
+(`use_style` excepted, whose purpose that is). Each figure carries a sentence that says what is seen: `alt_text`.
+"""
+
+from mixup_modalities.lab.figures.plots import (
+    decision_boundary,
+    plot_curves_with_intervals,
+    plot_intervals,
+    plot_matrices,
+    show_images,
+)
+from mixup_modalities.lab.figures.sliders import image_label_slider, image_slider, matrix_slider, slider_figure
+from mixup_modalities.lab.figures.style import (
+    COLORS,
+    STYLE,
+    Figure,
+    alpha_colors,
+    alt_text,
+    color_of,
+    mean_interval,
+    new_figure,
+    panel_axes,
+    set_alt_text,
+    use_style,
+)
+
+__all__ = [
+    "COLORS",
+    "STYLE",
+    "Figure",
+    "alpha_colors",
+    "alt_text",
+    "color_of",
+    "decision_boundary",
+    "image_label_slider",
+    "image_slider",
+    "matrix_slider",
+    "mean_interval",
+    "new_figure",
+    "panel_axes",
+    "plot_curves_with_intervals",
+    "plot_intervals",
+    "plot_matrices",
+    "set_alt_text",
+    "show_images",
+    "slider_figure",
+    "use_style",
+]
