@@ -1,1 +1,1 @@
-"""What the chapters train with: data, models, recipes, results. It imports the library; the library never imports it."""
+"""What the chapters train with: data, models, recipes, results. It imports the library, never the other way."""

@@ -1,22 +1,23 @@
 """The data sets of the book: `prepare` once, `load` anywhere.
 
-`prepare` downloads a set, or reads a local copy of it, checks it, and writes one safetensors file. `load` reads that file
-onto a device; where there is none it gives the offline sample, and says so. `load` never touches the network.
+`prepare` downloads a set, or reads a local copy of it, checks it, and writes one safetensors file. `load` reads that
+file onto a device; where there is none it gives the offline sample, and says so. `load` never touches the network.
 
-**Adding a data set.** Write a module with a `Source` at its top level, named `SOURCE`, or `SOURCES` for several, and name
-the module in `MODULES` below. Such a module is imported only when its set is asked for, so it may import what it likes,
-but it should keep slow imports (torchvision, soundfile, scikit-learn) inside its functions, for `data list` imports all.
-A source has three functions, and each of the last two returns a `Dataset`:
+**Adding a data set.** Write a module with a `Source` at its top level, named `SOURCE`, or `SOURCES` for several, and
+name the module in `MODULES` below. Such a module is imported only when its set is asked for, but `data list` imports
+all of them: keep slow imports (torchvision, soundfile, scikit-learn) inside its functions. (A set that is no part of
+the book comes in through `register`.) A source has three functions; the last two return a `Dataset`:
 
-- `download(folder, progress)` puts the original files into an empty folder, each through `download.fetch`, which checks
-  it. With `resumable=True` the folder outlives a broken connection, and `fetch` goes on where it stopped.
-- `read(path, progress)` makes a `Dataset` from that folder, or from what the user named with `--from`. It verifies what it
-  reads, and raises `DataError` naming the file and what is wrong. Equal originals must give an equal data set.
+- `download(folder, progress)` puts the original files into an empty folder, each through `download.fetch`, which
+  checks it. With `resumable=True` the folder outlives a broken connection, and `fetch` goes on where it stopped.
+- `read(path, progress)` makes a `Dataset` from that folder, or from what the user named with `--from`. It verifies
+  what it reads, and raises `DataError` naming the file and what is wrong. Equal originals give an equal data set:
+  nothing of `path`, the clock or the machine may go into it.
 - `sample()` makes the offline sample: small, quick, the same every time, with a card that says what it is.
 
-Images are uint8 `(N, C, H, W)`, waveforms int16 `(N, samples)` with `lengths`, texts a tuple of strings; labels are int64
-class indices. `Split(..., extra={"speaker": ...})` keeps further tensors with a row for each example. The registry fills
-in `card.counts`, `card.sha256` and `is_sample`.
+Images are uint8 `(N, C, H, W)`, waveforms int16 `(N, samples)` with `lengths`, texts a tuple of strings; labels are
+int64 class indices. `Split(..., extra={"speaker": ...})` keeps further tensors with a row for each example. The
+registry fills in `card.counts`, `card.sha256` and `is_sample`.
 """
 
 import difflib
@@ -131,8 +132,8 @@ def load(
         name: one of `names()`, such as "mnist".
         device: where the tensors shall be.
         root: folder of prepared data; default `$MIXUP_DATA`, else the user's cache folder.
-        sample: `True` for the offline sample, `False` for the real set and nothing else, `None` for the real set if it is
-            prepared and the sample if not.
+        sample: `True` for the offline sample, `False` for the real set and nothing else, `None` for the real set if it
+            is prepared and the sample if not.
 
     Returns:
         The data set; `is_sample` and `announce()` say which of the two it is.
@@ -185,8 +186,8 @@ def prepare(
         The path of the prepared file.
 
     Raises:
-        DataError: no such data set, no network, wrong or damaged originals, a folder that cannot be written, a full disk.
-            Nothing half-written stays behind.
+        DataError: no such data set, no network, wrong or damaged originals, a folder that cannot be written, a full
+            disk. Nothing half-written stays behind.
     """
     entry = find_source(name)
     path = prepared_path(name, root)
@@ -201,7 +202,11 @@ def prepare(
         if wanted and _is_sound(name, path):  # another process made it while this one waited for the lock
             return path
         if local is None:
-            entry.download(folder, progress)
+            try:
+                entry.download(folder, progress)
+            except storage.Interrupted as error:
+                hint = "; run the same command again to go on from there" if resumable else "; nothing was kept"
+                raise storage.Interrupted(f"{error}{hint}") from error
         try:
             dataset = entry.read(local or folder, progress)
         except OSError as error:
@@ -218,7 +223,7 @@ def prepare(
 def list_datasets(root: str | os.PathLike | None = None) -> list[Status]:
     """Return the status of each data set: prepared or not, where, size in bytes, licence, lossy or not.
 
-    `size` is that of the prepared file, or about that of the download. Contents are not verified here; `load` does that.
+    `size` is that of the prepared file, else about that of the download. Contents are verified by `load`, not here.
     """
     found = []
     for name in names():

@@ -1,7 +1,6 @@
 """MNIST: 70,000 handwritten digits, from torchvision's mirrors or a local copy of the four idx files."""
 
 import gzip
-import hashlib
 import struct
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 
 from mixup_modalities.lab.datasets import DataCard, DataError, Dataset, Source, Split
-from mixup_modalities.lab.download import fetch
+from mixup_modalities.lab.download import fetch, verify
 from mixup_modalities.lab.samples import digits
 
 LICENCE = "CC BY-SA 3.0"
@@ -42,7 +41,7 @@ def read(path: Path, progress: bool) -> Dataset:
     arrays = {name.removesuffix(".gz"): _read_idx(path, name, md5) for name, md5 in archives.items()}
     x, y = (torch.from_numpy(arrays[f"train-{part}-ubyte"]) for part in ("images-idx3", "labels-idx1"))
     test_x, test_y = (torch.from_numpy(arrays[f"t10k-{part}-ubyte"]) for part in ("images-idx3", "labels-idx1"))
-    cut = max(len(y) - VALIDATION, 0) if len(y) > VALIDATION else len(y) - len(y) // 6
+    cut = len(y) - VALIDATION
     card = DataCard(
         title="MNIST",
         source=f"{len(y) + len(test_y):,} images from the official idx files",
@@ -62,15 +61,13 @@ def read(path: Path, progress: bool) -> Dataset:
 
 
 def _read_idx(folder: Path, archive: str, md5: str) -> np.ndarray:
-    """Return the array of one idx file, found packed or unpacked in `folder` or in `folder/MNIST/raw`, as torchvision has it."""
+    """Return the array of one idx file, packed or unpacked, in `folder` or where torchvision puts it below."""
     bare = archive.removesuffix(".gz")
     for place in (folder, folder / "raw", folder / "MNIST" / "raw"):
         for name, expected in ((archive, md5), (bare, UNPACKED[bare])):
             if (place / name).is_file():
+                verify(place / name, f"md5:{expected}")
                 data = (place / name).read_bytes()
-                found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-                if found != expected:
-                    raise DataError(f"{place / name} is not the official file: expected md5 {expected}, got {found}")
                 return _parse_idx(gzip.decompress(data) if name == archive else data, bare)
     raise DataError(f"{archive} (or {bare}) is not in {folder}: the four idx files of MNIST are needed")
 

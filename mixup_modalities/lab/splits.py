@@ -6,6 +6,7 @@ Nothing here reads or writes a file; `storage` does that, and `datasets` brings 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -193,7 +194,7 @@ def concatenate(first: Split, second: Split) -> Split:
 
 
 def pack(splits: Mapping[str, Split]) -> dict[str, Tensor]:
-    """Return splits as named tensors: `train.x`, `train.y`, ...; texts as UTF-8 bytes `.x` and end offsets `.offsets`."""
+    """Return splits as named tensors: `train.x`, `train.y`, ...; texts are UTF-8 bytes `.x` and N + 1 `.offsets`."""
     tensors = {}
     for name, split in splits.items():
         if split.is_text:
@@ -216,7 +217,7 @@ def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Split]:
         x, offsets = tensors[f"{name}.x"], tensors.get(f"{name}.offsets")
         if offsets is not None:
             raw, ends = x.cpu().numpy().tobytes(), offsets.tolist()
-            x = tuple(raw[a:b].decode() for a, b in zip(ends, ends[1:]))
+            x = tuple(raw[a:b].decode() for a, b in pairwise(ends))
         prefix = f"{name}.extra."
         extra = {key.removeprefix(prefix): rows for key, rows in tensors.items() if key.startswith(prefix)}
         splits[name] = Split(x, tensors[f"{name}.y"], tensors.get(f"{name}.lengths"), extra)

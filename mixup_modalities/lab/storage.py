@@ -20,11 +20,13 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from mixup_modalities.lab.errors import LabError
+
 DTYPES = {torch.uint8: "U8", torch.int16: "I16", torch.int64: "I64", torch.float32: "F32"}
 CHUNK = 1 << 24
 
 
-class DataError(RuntimeError):
+class DataError(LabError):
     """A data set is missing, damaged, or could not be prepared; the message says what to do."""
 
 
@@ -101,7 +103,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
     expected = metadata.pop("sha256", "none")
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is damaged ({error})") from error
     found = fingerprint(tensors, metadata)

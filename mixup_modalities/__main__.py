@@ -1,0 +1,60 @@
+"""`python -m mixup_modalities`: the data and the experiments of the book from the command line.
+
+Each command lives in a module of its own with a function `configure(parser)`, which adds arguments and calls
+`parser.set_defaults(run=function)`; `function(args)` does the work and returns an exit status or `None`. Only the
+module of the command that was asked for is imported. A `LabError` is printed in one line; other errors are faults of
+ours and keep their traceback. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from importlib import import_module
+
+from mixup_modalities.lab.errors import LabError
+
+COMMANDS = {
+    "data": ("mixup_modalities.lab.data_command", "prepare and list the data sets"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments, without the program's name; default: those of the process.
+
+    Returns:
+        The exit status.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="python -m mixup_modalities", description="Mixup across modalities: the lab.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        if argv[:1] == [name]:
+            import_module(module).configure(command)
+    args = parser.parse_args(argv)
+    try:
+        status = args.run(args) or 0
+        sys.stdout.flush()
+        return status
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _terminate(signum, frame):
+    raise SystemExit(128 + signum)  # so that temporary files are removed on the way out
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(main())
