@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from .audit import audit, mixing_matrix
 from .image import CutMix, ImageMixup
 from .losses import mixup_cross_entropy
 from .mixture import Mixture, draw_mixture
@@ -15,6 +16,8 @@ __all__ = [
     "CutMix",
     "ImageMixup",
     "Mixture",
+    "audit",
     "draw_mixture",
+    "mixing_matrix",
     "mixup_cross_entropy",
 ]

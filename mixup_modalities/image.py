@@ -34,7 +34,9 @@ class _ImageModule(MixupModule):
         if mean is not None:
             mean, std = (torch.as_tensor(v, dtype=torch.float32).reshape(-1) for v in (mean, std))
             if not bool((std > 0).all() & std.isfinite().all() & mean.isfinite().all()):
-                raise ValueError(f"std: expected numbers > 0 and finite means, got mean={mean.tolist()}, std={std.tolist()}")
+                raise ValueError(
+                    f"std: expected numbers > 0 and finite means, got mean={mean.tolist()}, std={std.tolist()}"
+                )
             # (u / 255 - mean) / std = u * scale + shift
             scale, shift = 1 / (255 * std), -mean / std
         self.register_buffer("scale", scale, persistent=False)
@@ -51,10 +53,10 @@ class _ImageModule(MixupModule):
                     "images: got uint8 but no mean and std. Give them (in units of [0, 1] pixels, one number or one a "
                     "channel), or convert first (images.float() / 255)"
                 )
-            if max(self.scale.numel(), self.shift.numel()) not in (1, images.shape[1]):
+            channels = max(self.scale.numel(), self.shift.numel())
+            if channels not in (1, images.shape[1]):
                 raise ValueError(
-                    f"images: expected {max(self.scale.numel(), self.shift.numel())} channels as mean and std have, got "
-                    f"shape {tuple(images.shape)}"
+                    f"images: expected {channels} channels as mean and std have, got shape {tuple(images.shape)}"
                 )
         elif not images.is_floating_point():
             raise TypeError(f"images: expected floating or uint8 pixels, got {images.dtype}")
@@ -63,11 +65,12 @@ class _ImageModule(MixupModule):
             raise ValueError(f"images: expected finite pixels, got NaN or infinity in rows {bad[:8]}")
 
     def _normalise(self, images: Tensor) -> Tensor:
-        """``(u / 255 - mean) / std`` in float32; the affine map commutes with mixing, since each row of W sums to one."""
+        """``(u / 255 - mean) / std`` in float32."""
         shape = (1, -1, *[1] * (images.ndim - 2))
         return torch.addcmul(self.shift.view(shape), images.float(), self.scale.view(shape))
 
     def extra_repr(self) -> str:
+        """The settings, for printing."""
         return super().extra_repr() + ("" if self.scale is None else f", uint8 -> {self.dtype}")
 
 
@@ -98,9 +101,7 @@ class ImageMixup(_ImageModule):
         dtype: torch.dtype = torch.float32,
         check_finite: bool = False,
     ):
-        super().__init__(
-            alpha, per=per, pairing=pairing, mean=mean, std=std, dtype=dtype, check_finite=check_finite
-        )
+        super().__init__(alpha, per=per, pairing=pairing, mean=mean, std=std, dtype=dtype, check_finite=check_finite)
 
     def forward(self, images: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Mixture]:
         """Mix a batch.
@@ -128,11 +129,12 @@ class ImageMixup(_ImageModule):
 
 
 class CutMix(_ImageModule):
-    """CutMix: a box of each image is replaced by the same box of its partner (Yun et al., 2019, arXiv 1905.04899, eq. 1-2).
+    """CutMix: a box of each image is replaced by the same box of its partner (Yun et al., 2019, eq. 1-2).
 
-    The box has the area ``1 - lam``, lam ~ Beta(alpha, alpha), and a centre uniform over the image; what would lie outside
-    is cut off. ``mixture.lam`` is the area actually kept, so labels and pixels agree exactly. Arguments as for
-    :class:`ImageMixup`; the default alpha is 1, as in the paper. uint8 images without mean and std are pasted as they are.
+    The box has the area ``1 - lam``, lam ~ Beta(alpha, alpha), and a centre uniform over the image; what would lie
+    outside is cut off (https://arxiv.org/abs/1905.04899). ``mixture.lam`` is the area actually kept, so labels and
+    pixels agree exactly. Arguments as for :class:`ImageMixup`; the default alpha is 1, as in the paper. uint8 images
+    without mean and std are pasted as they are.
     """
 
     def __init__(
@@ -146,9 +148,7 @@ class CutMix(_ImageModule):
         dtype: torch.dtype = torch.float32,
         check_finite: bool = False,
     ):
-        super().__init__(
-            alpha, per=per, pairing=pairing, mean=mean, std=std, dtype=dtype, check_finite=check_finite
-        )
+        super().__init__(alpha, per=per, pairing=pairing, mean=mean, std=std, dtype=dtype, check_finite=check_finite)
 
     def forward(self, images: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Mixture]:
         """Paste boxes between the images of a batch.

@@ -35,8 +35,8 @@ def mixup_cross_entropy(
         label_smoothing: in [0, 1], as in torch.
         weight: ``(C,)``, a factor for each class.
         ignore_index: a label that adds nothing to the loss.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"`` (the shape of ``labels``). The mean is over the label mass that is
-            not ignored. As for soft targets in torch, and unlike index targets, ``weight`` does not enter the
+        reduction: ``"mean"``, ``"sum"`` or ``"none"`` (the shape of ``labels``). The mean is over the label mass that
+            is not ignored. As for soft targets in torch, and unlike index targets, ``weight`` does not enter the
             denominator.
 
     Returns:
@@ -49,7 +49,9 @@ def mixup_cross_entropy(
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise TypeError(f"logits: expected a floating tensor (B, C, ...), got {getattr(logits, 'dtype', type(logits))}")
     if logits.ndim < 2 or logits.shape[0] != len(mixture):
-        raise ValueError(f"logits: expected shape ({len(mixture)}, C, ...) as the mixture has, got {tuple(logits.shape)}")
+        raise ValueError(
+            f"logits: expected shape ({len(mixture)}, C, ...) as the mixture has, got {tuple(logits.shape)}"
+        )
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels: expected a tensor of class indices, got {type(labels).__name__}")
     if not 0 <= label_smoothing <= 1:

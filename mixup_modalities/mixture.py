@@ -126,8 +126,8 @@ class Mixture:
         if y.is_floating_point():
             if num_classes is not None and (y.ndim < 2 or y.shape[1] != num_classes):
                 raise ValueError(
-                    f"y: floating labels of shape {tuple(y.shape)} cannot have num_classes={num_classes}. Class indices "
-                    "must be integers (y.long()); regression targets go without num_classes"
+                    f"y: floating labels of shape {tuple(y.shape)} cannot have num_classes={num_classes}. Class "
+                    "indices must be integers (y.long()); regression targets go without num_classes"
                 )
             rows = y if y.dtype == torch.float64 else y.float()
         else:
@@ -166,7 +166,7 @@ class Mixture:
         if not isinstance(loss, Tensor) or loss.ndim == 0 or loss.shape[0] != len(self):
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else _describe(loss)
             raise ValueError(
-                f"loss_fn: expected one loss per row, shape ({len(self)}, ...), got {got}. Pass the loss unreduced, for "
+                f"loss_fn: expected one loss per row, shape ({len(self)}, ...), got {got}. Pass it unreduced, for "
                 'example torch.nn.functional.cross_entropy or nn.CrossEntropyLoss(reduction="none")'
             )
         lam = self.lam_like(loss)
@@ -179,7 +179,8 @@ class Mixture:
             raise ValueError(f"{name}: expected shape ({len(self)}, ...) as the mixture has, got {tuple(x.shape)}")
         if x.device != self.partner.device:
             raise ValueError(
-                f"{name} is on {x.device} but the mixture is on {self.partner.device}: use mixture.to({str(x.device)!r})"
+                f"{name} is on {x.device} but the mixture is on {self.partner.device}: "
+                f"use mixture.to({str(x.device)!r})"
             )
 
 
@@ -246,8 +247,8 @@ def draw_mixture(
 def _draw_lam(shape: tuple[int, ...], alpha: float, generator: torch.Generator | None) -> Tensor:
     """Beta(alpha, alpha) as float32, for any alpha > 0.
 
-    A gamma variable of shape alpha is Gamma(alpha + 1) * U^(1 / alpha) (Marsaglia and Tsang, 2000, section 6). For small
-    alpha it underflows, so the two are compared as logarithms: lam = G1 / (G1 + G2) = sigmoid(log G1 - log G2).
+    A gamma variable of shape alpha is Gamma(alpha + 1) * U^(1 / alpha) (Marsaglia and Tsang, 2000, section 6). For
+    small alpha it underflows, so the two are compared as logarithms: lam = G1 / (G1 + G2) = sigmoid(log G1 - log G2).
     """
     concentration = torch.full((2, *shape), alpha + 1, dtype=torch.float64)
     log_gamma = torch._standard_gamma(concentration, generator=generator).log()
@@ -293,6 +294,7 @@ class MixupModule(nn.Module):
         )
 
     def extra_repr(self) -> str:
+        """The settings, for printing."""
         return f"alpha={self.alpha:g}, per={self.per!r}, pairing={self.pairing!r}"
 
 
@@ -330,8 +332,8 @@ def check_generator(generator: torch.Generator | None) -> None:
         raise TypeError(f"generator: expected a torch.Generator or None, got {_describe(generator)}")
     if generator.device.type != "cpu":
         raise ValueError(
-            f"generator: expected one on the CPU (torch.Generator()), got one on {generator.device}. Mixtures are drawn "
-            "on the CPU, so that a seed gives the same mixture on every device"
+            f"generator: expected one on the CPU (torch.Generator()), got one on {generator.device}. Mixtures are "
+            "drawn on the CPU, so that a seed gives the same mixture on every device"
         )
 
 
@@ -346,8 +348,8 @@ def check_class_indices(y: Tensor, num_classes: int, ignore_index: int | None = 
         )
     if y.ndim != ndim:
         raise TypeError(
-            f"labels: expected class indices with {ndim} axes, got integers of shape {tuple(y.shape)}. One-hot rows are "
-            "soft labels: pass them as floats (y.float()), or as indices (y.argmax(1))"
+            f"labels: expected class indices with {ndim} axes, got integers of shape {tuple(y.shape)}. One-hot rows "
+            "are soft labels: pass them as floats (y.float()), or as indices (y.argmax(1))"
         )
     y = y.long()
     if values_readable(y):
@@ -371,6 +373,7 @@ def values_readable(*tensors: Tensor) -> bool:
     )
 
 
+@torch.compiler.assume_constant_result
 def _takes_reduction(loss_fn: Callable) -> bool:
     try:
         return "reduction" in inspect.signature(loss_fn).parameters

@@ -1,0 +1,463 @@
+"""See the matrix of any mixup, and check it.
+
+A probe batch whose rows are a basis makes the output *be* W: channel j of row i holds the weight of input row j in
+output row i. Labels 0 .. B-1 make the soft targets *be* W_y. What goes wrong with a mixup is visible in the two.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .mixture import Mixture, MixupModule, check_alpha, check_batch_size
+from .report import Check, Report, Verdict
+
+TOLERANCE = 1e-3  # on a weight: half-precision mixups are judged by the same rule as exact ones
+EDGE = 1e-4  # lam closer than this to 0 or 1 cannot be told from a row that is its own partner
+LEVEL = 1e-3  # of each statistical check; both bounds hold for every n, so false alarms stay below 2 * LEVEL
+CALLS = 1000  # draws of lam, one a call at worst
+MATRICES = 64  # calls whose whole matrices are looked at
+
+
+def mixing_matrix(mixup: Callable | nn.Module, batch_size: int) -> Tensor:
+    """The matrix W of one call of any mixup.
+
+    Args:
+        mixup: a callable ``(x, y) -> (x_mixed, soft_targets)``, or one of our modules. It is called with ``x`` of shape
+            ``(B, B, B, B)``, in which channel j of row i is 1 where i = j, and integer labels ``y`` = 0 .. B-1.
+        batch_size: B >= 1.
+
+    Returns:
+        ``(B', B)`` float32, B' = the number of rows that came back: entry ij is the weight of input row j in output row
+        i, averaged over the image.
+
+    Raises:
+        TypeError: what came back is not a batch of floating features.
+        ValueError: the features that came back have another shape than those that went in.
+    """
+    check_batch_size(batch_size)
+    return _Probe(mixup, batch_size).call().w_x
+
+
+def audit(mixup: Callable | nn.Module, *, alpha: float = 1.0, batch_size: int = 16) -> Report:
+    """Check any mixup: torchvision's, timm's, yours.
+
+    The mixup is called about a thousand times on a small probe batch. Global random states are put back afterwards; the
+    statistical checks use bounds that hold for every sample size, with fewer than 1 % false alarms in all.
+
+    Args:
+        mixup: a callable ``(x, y) -> (x_mixed, soft_targets)`` built for ``num_classes = batch_size``; the form
+            ``(x_mixed, y_a, y_b, lam)`` of the authors' code is understood too; or one of our modules, which is judged
+            in the feature space where it mixes.
+        alpha: the distribution it claims to draw from, lam ~ Beta(alpha, alpha).
+        batch_size: B, even and at least 4.
+
+    Returns:
+        A :class:`Report`; ``report.ok`` says whether no check failed.
+
+    Raises:
+        TypeError: ``mixup`` is not callable.
+        ValueError: alpha is not a positive finite number, or the batch size is odd or below 4.
+    """
+    if not callable(mixup):
+        raise TypeError(f"mixup: expected a callable (x, y) -> (x_mixed, soft_targets), got {type(mixup).__name__}")
+    alpha = check_alpha(alpha)
+    if alpha == 0:
+        raise ValueError("alpha: expected a number > 0, got 0, which switches mixing off")
+    check_batch_size(batch_size)
+    if batch_size < 4 or batch_size % 2:
+        raise ValueError(f"batch_size: expected an even number >= 4, got {batch_size}")
+    with _saved_random_states():
+        return _Auditor(mixup, alpha, batch_size).run()
+
+
+@dataclass
+class _Call:
+    """What one call returned, read as matrices. weights: (B', B, places), the matrix at every place of the features."""
+
+    weights: Tensor
+    w_y: Tensor
+    x_dtype: torch.dtype
+    y_dtype: torch.dtype
+    device: torch.device
+    touched: str
+
+    @property
+    def w_x(self) -> Tensor:
+        return self.weights.mean(2)
+
+
+class _Probe:
+    """Calls a mixup on a basis. Our own modules are called in the feature space where they mix.
+
+    Args:
+        dtype: of the features.
+        side: height and width of the images, length of the texts; B by default, so that a coefficient of shape (B, 1)
+            broadcasts along an image axis instead of raising.
+        padded: for mixup of embeddings: texts of 1 .. B tokens, the padding filled with a vector that must not appear.
+    """
+
+    def __init__(
+        self,
+        mixup: Callable,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+        side: int | None = None,
+        padded: bool = False,
+    ):
+        self.mixup, self.batch_size, self.dtype, self.side = mixup, batch_size, dtype, side or batch_size
+        lengths = torch.arange(batch_size) + 1 if padded else torch.full((batch_size,), self.side)
+        self.attention_mask = (torch.arange(self.side) < lengths[:, None]).long()  # (B, T)
+
+    def call(self) -> _Call:
+        """One call, read as matrices."""
+        size, side = self.batch_size, self.side
+        eye, y = torch.eye(size, dtype=self.dtype), torch.arange(size)
+        if takes_text(self.mixup):
+            x = eye[:, None, :].repeat(1, side, 1)  # (B, T, D): every token of text i is the i-th basis vector
+            x[self.attention_mask == 0] = 7.0
+        elif hasattr(self.mixup, "mix_features"):
+            x = eye[:, :, None].repeat(1, 1, side)  # (B, bins, frames)
+        else:
+            x = eye[:, :, None, None].repeat(1, 1, side, side)  # (B, C, H, W)
+        before = x.clone(), y.clone()
+        mixed, targets = self._run(x, y)
+        if not isinstance(mixed, Tensor) or not mixed.is_floating_point():
+            raise TypeError(f"expected floating features back, got {getattr(mixed, 'dtype', type(mixed).__name__)}")
+        if mixed.shape[1:] != x.shape[1:]:
+            raise ValueError(f"expected features of shape {tuple(x.shape)} back, got {tuple(mixed.shape)}")
+        weights = mixed.detach().float()
+        weights = weights.transpose(1, 2) if takes_text(self.mixup) else weights.flatten(2)
+        touched = " and ".join(name for name, was, now in zip("xy", before, (x, y)) if not torch.equal(was, now))
+        w_y = targets.detach().float() if isinstance(targets, Tensor) else torch.empty(0)
+        return _Call(weights, w_y, mixed.dtype, getattr(targets, "dtype", None), mixed.device, touched)
+
+    def _run(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        if takes_text(self.mixup):
+            out = self.mixup(x, self.attention_mask)
+        elif hasattr(self.mixup, "mix_features"):
+            out = self.mixup.mix_features(x)
+        else:
+            out = self.mixup(x) if isinstance(self.mixup, MixupModule) else self.mixup(x, y)
+        if not isinstance(out, (tuple, list)) or len(out) < 2:
+            raise TypeError(f"expected a pair (x_mixed, soft_targets) back, got {type(out).__name__}")
+        if isinstance(out[-1], Mixture):
+            return out[0], out[-1].targets(y, self.batch_size)
+        if len(out) == 4:  # (x_mixed, y_a, y_b, lam), as the authors' code returns
+            lam = torch.as_tensor(out[3], dtype=torch.float32).reshape(-1, 1)
+            a, b = (nn.functional.one_hot(t.long(), self.batch_size).float() for t in out[1:3])
+            return out[0], lam * a + (1 - lam) * b
+        return out[0], out[1]
+
+
+def takes_text(mixup: Callable) -> bool:
+    """Whether it is a mixup of embeddings, which takes an attention mask."""
+    return isinstance(mixup, MixupModule) and hasattr(mixup, "lam_by_length")
+
+
+class _Auditor:
+    def __init__(self, mixup: Callable, alpha: float, batch_size: int):
+        self.mixup, self.alpha, self.batch_size = mixup, alpha, batch_size
+        self.checks: list[Check] = []
+        self.calls: list[_Call] = []
+
+    def say(self, name: str, passed: bool, good: str, bad: str, otherwise: Verdict = "fail") -> bool:
+        self.checks.append(Check(name, "pass" if passed else otherwise, good if passed else bad))
+        return passed
+
+    def run(self) -> Report:
+        try:
+            self.calls = [_Probe(self.mixup, self.batch_size).call()]
+        except Exception as error:
+            self.say("runs", False, "", f"{type(error).__name__}: {_first_line(error)}")
+            return Report(self.checks)
+        self.say("runs", True, "returns a batch of features and labels", "")
+        first = self.calls[0]
+        size = self.batch_size
+        rows_kept = self.say(
+            "batch size kept",
+            first.w_x.shape[0] == size,
+            f"{size} rows in, {size} rows out",
+            f"{size} rows in, {first.w_x.shape[0]} rows out",
+        )
+        labels_read = self.say(
+            "labels are soft rows",
+            first.w_y.shape == (first.w_x.shape[0], size),
+            "one distribution over the classes a row",
+            f"expected shape ({first.w_x.shape[0]}, {size}), got {tuple(first.w_y.shape)}"
+            + (": class numbers were averaged, not one-hot rows" if first.w_y.shape == first.w_x.shape[:1] else ""),
+        )
+        if rows_kept:
+            self.calls += [_Probe(self.mixup, size).call() for _ in range(MATRICES - 1)]
+            regions = self.check_matrix(labels_read)
+            more = [_Probe(self.mixup, size, side=4).call().w_x.diagonal() for _ in range(CALLS - MATRICES)]
+            diagonal = torch.stack([c.w_x.diagonal() for c in self.calls] + more).double()
+            self.check_draws(diagonal, "note" if regions else "fail")
+        self.check_padding()
+        self.check_manners(first)
+        self.check_batch_sizes()
+        self.check_reproducible()
+        self.check_evaluation()
+        return Report(self.checks, first.w_x, first.w_y if labels_read else None)
+
+    def check_matrix(self, labels_read: bool) -> bool:
+        """Checks on whole matrices. Returns whether it mixes regions, each place taken from one source."""
+        calls, size = self.calls, self.batch_size
+        weights = torch.stack([c.weights for c in calls])
+        error = (weights.sum(2) - 1).abs().max().item()
+        w_x = torch.stack([c.w_x for c in calls])
+        self.say(
+            "rows sum to one",
+            error <= TOLERANCE,
+            f"largest error {error:.0e}",
+            f"weights of a row sum to between {weights.sum(2).min():.3g} and {weights.sum(2).max():.3g}",
+        )
+        varies = (weights - weights[..., :1]).abs().max().item() > TOLERANCE
+        regions = varies and bool(((weights.abs() <= TOLERANCE) | ((weights - 1).abs() <= TOLERANCE)).all())
+        self.say(
+            "one weight a row",
+            not varies,
+            "the weights are the same at every place",
+            "each place comes from one source: regions are pasted"
+            if regions
+            else "the weights vary along an image axis: lam was broadcast along the wrong one",
+            otherwise="note" if regions else "fail",
+        )
+        sources = int((w_x.abs() > TOLERANCE).sum(2).max())
+        self.say("two sources at most", sources <= 2, "each row has one or two sources", f"a row has {sources} sources")
+        if labels_read:
+            w_y = torch.stack([c.w_y for c in calls])
+            low, high = w_y.min().item(), w_y.max().item()
+            error = (w_y.sum(2) - 1).abs().max().item()
+            self.say(
+                "labels in [0, 1]",
+                low >= -TOLERANCE and high <= 1 + TOLERANCE and error <= TOLERANCE,
+                "label weights are probabilities",
+                f"label weights from {low:.3g} to {high:.3g}, rows that miss one by up to {error:.2g}",
+            )
+            gap = (w_x - w_y).abs().max().item()
+            hints = {
+                "the labels have lam and 1 - lam swapped": _close(w_y, _swapped(w_x)),
+                "each row's labels are not mixed at all": _close(w_y, torch.eye(size).expand_as(w_y)),
+                "the weights agree but the partners differ": _close(w_y.sort(2)[0], w_x.sort(2)[0]),
+            }
+            why = next((f": {hint}" for hint, fits in hints.items() if fits), "")
+            self.say(
+                "W_x equals W_y",
+                gap <= TOLERANCE,
+                f"features and labels share one matrix, largest difference {gap:.0e}",
+                f"weights differ by up to {gap:.2g}{why}",
+            )
+        mixes = not _close(w_x, torch.eye(size).expand_as(w_x))
+        self.say("not the identity", mixes, "it mixes", "nothing is mixed: W is the identity in every call")
+        if mixes:
+            same = sum(torch.equal(w_x[0] != 0, w != 0) for w in w_x)
+            self.say(
+                "pairing changes",
+                same < len(calls),
+                "partners differ from call to call",
+                "the same partners in every call: fine as long as the loader shuffles",
+                otherwise="note",
+            )
+        return regions
+
+    def check_draws(self, diagonal: Tensor, otherwise: Verdict) -> None:
+        """Tests on lam in (EDGE, 1 - EDGE), against Beta(alpha, alpha) cut to the same interval.
+
+        Args:
+            diagonal: float64 ``(calls, B)``, the weight of each row in itself.
+            otherwise: the verdict on a wrong distribution; of regions, which are cut at the border, it is only noted.
+        """
+        lowest, highest = diagonal.min().item(), diagonal.max().item()
+        self.say(
+            "lam in [0, 1]",
+            lowest >= -TOLERANCE and highest <= 1 + TOLERANCE,
+            f"lam from {lowest:.2g} to {highest:.2g}",
+            f"lam from {lowest:.3g} to {highest:.3g}",
+        )
+        names = f"lam ~ Beta({self.alpha:g}, {self.alpha:g})", "E[lam] = 1/2"
+        rows = [_independent(row) for row in diagonal.numpy()]
+        lam = np.concatenate(rows)
+        if len(lam) < 8:
+            evidence = f"{len(lam)} draws of lam away from 0 and 1 in {len(rows)} calls: too few to judge"
+            self.checks += [Check(name, "note", evidence) for name in ("lam varies", *names)]
+            return
+        varies = self.say(
+            "lam varies",
+            float(np.ptp(lam)) > TOLERANCE,
+            "lam differs from call to call",
+            f"lam is {lam[0]:.3g} in every call",
+        )
+        # Dvoretzky-Kiefer-Wolfowitz and Hoeffding: valid for every n, and the same bound for both.
+        bound = math.sqrt(math.log(2 / LEVEL) / (2 * len(lam)))
+        distance = _kolmogorov_smirnov(lam, self.alpha)
+        evidence = f"Kolmogorov-Smirnov distance {distance:.3f}, bound {bound:.3f} at level {LEVEL:g}, n = {len(lam)}"
+        if varies and distance > bound:
+            if _kolmogorov_smirnov(lam, 1.0) <= bound:
+                evidence += "; lam is uniform, Beta(1, 1)"
+            if self.alpha != (own := getattr(self.mixup, "alpha", self.alpha)):
+                evidence += f"; the mixup says alpha = {own}: pass audit(..., alpha={own})"
+        self.say(names[0], distance <= bound, evidence, evidence, otherwise)
+        evidence = f"mean {lam.mean():.3f}, bound 1/2 ± {bound:.3f}, n = {len(lam)}"
+        folded = "; lam never falls below 1/2" if lam.min() >= 0.5 - TOLERANCE else ""
+        self.say(names[1], abs(lam.mean() - 0.5) <= bound, evidence, evidence + folded, otherwise)
+
+    def check_manners(self, first: _Call) -> None:
+        self.say(
+            "caller's tensors untouched",
+            not first.touched,
+            "x and y are as they were",
+            f"{first.touched} changed in place",
+        )
+        problems = []
+        if first.x_dtype != torch.float32:
+            problems.append(f"float32 features came back as {first.x_dtype}")
+        for dtype in (torch.float64, torch.bfloat16):
+            try:
+                call = _Probe(self.mixup, self.batch_size, dtype).call()
+            except Exception as error:
+                problems.append(f"{dtype} features: {type(error).__name__}: {_first_line(error)}")
+                continue
+            if call.x_dtype != dtype:
+                problems.append(f"{dtype} features came back as {call.x_dtype}")
+            if call.y_dtype in (torch.bfloat16, torch.float16):
+                problems.append(f"labels rounded to {call.y_dtype} as the features are")
+        if first.device != torch.device("cpu"):
+            problems.append(f"features moved from the CPU to {first.device}")
+        self.say(
+            "dtype and device kept",
+            not problems,
+            "features keep dtype and device, labels keep their precision",
+            "; ".join(problems),
+        )
+
+    def check_padding(self) -> None:
+        if not takes_text(self.mixup):
+            return
+        size = self.batch_size
+        worst = 0.0
+        for _ in range(16):
+            probe = _Probe(self.mixup, size, padded=True)
+            call = probe.call()
+            first = call.weights[:, :, :1]  # the first token is real in every text
+            expected = first * probe.attention_mask.T[None].transpose(1, 2)  # weight of text j where it has a token
+            labels = expected.sum(2) if self.mixup.lam_by_length else first[:, :, 0]
+            labels = labels / labels.sum(1, keepdim=True)
+            gaps = (call.weights - expected).abs().max(), (call.w_y - labels).abs().max()
+            worst = max(worst, *(gap.item() for gap in gaps))
+        self.say(
+            "padding adds nothing",
+            worst <= TOLERANCE,
+            "texts of unequal length: padded places are zero, labels agree with the tokens",
+            f"padded places or labels are off by up to {worst:.2g}",
+        )
+
+    def check_batch_sizes(self) -> None:
+        for name, size in (("odd batch", self.batch_size - 1), ("batch of one", 1)):
+            try:
+                # The labels of a callable may be built for batch_size classes: compare the features alone.
+                rows = _Probe(self.mixup, size).call().w_x.shape[0]
+                problem = "" if rows == size else f"{size} rows in, {rows} rows out"
+            except Exception as error:
+                problem = f"{type(error).__name__}: {_first_line(error)}"
+            self.say(name, not problem, f"B = {size} works", f"B = {size}: {problem}")
+
+    def check_reproducible(self) -> None:
+        calls = []
+        for _ in range(2):
+            seed_everything(0)
+            calls.append([_Probe(self.mixup, self.batch_size).call() for _ in range(4)])
+        same = all(torch.equal(a.weights, b.weights) and torch.equal(a.w_y, b.w_y) for a, b in zip(*calls))
+        self.say(
+            "reproducible when seeded",
+            same,
+            "the same seeds give the same mixtures",
+            "mixtures differ although torch, numpy and random are seeded alike",
+        )
+
+    def check_evaluation(self) -> None:
+        if not isinstance(self.mixup, nn.Module):
+            return
+        transform = any(c.__module__.startswith("torchvision.transforms") for c in type(self.mixup).__mro__)
+        was_training = self.mixup.training
+        try:
+            self.mixup.eval()
+            calls = [_Probe(self.mixup, self.batch_size).call() for _ in range(8)]
+            mixed = any(not _close(c.w_x, torch.eye(self.batch_size)) for c in calls)
+            problem = "mixes in evaluation mode too" if mixed else ""
+        except Exception as error:
+            problem = f"{type(error).__name__}: {_first_line(error)}"
+        finally:
+            self.mixup.train(was_training)
+        if transform and problem:
+            problem += ": torchvision transforms do not know the mode, keep them out of the validation loader"
+        self.say(
+            "nothing mixed in eval",
+            not problem,
+            "evaluation mode returns the input",
+            problem,
+            otherwise="note" if transform else "fail",
+        )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and random alike; the audit puts the old states back when it ends."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  what other people's mixups draw from
+    random.seed(seed)
+
+
+@contextmanager
+def _saved_random_states() -> Iterator[None]:
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        random.setstate(states[2])
+
+
+def _independent(diagonal: np.ndarray) -> np.ndarray:
+    """One value for each draw of lam in a call: rows that share lam, or hold lam and 1 - lam, were drawn together."""
+    inner = diagonal[(diagonal > EDGE) & (diagonal < 1 - EDGE)]
+    _, first = np.unique(np.maximum(inner, 1 - inner).round(5), return_index=True)
+    return inner[np.sort(first)]
+
+
+def _kolmogorov_smirnov(lam: np.ndarray, alpha: float) -> float:
+    """Largest distance between the empirical distribution and Beta(alpha, alpha), both cut to (EDGE, 1 - EDGE).
+
+    In u = logit(lam) the density is (sigmoid(u) sigmoid(-u))^alpha, smooth and bounded for every alpha > 0, so a
+    trapezoid rule integrates it.
+    """
+    edge = math.log((1 - EDGE) / EDGE)
+    u = np.linspace(-edge, edge, 40001)
+    log_density = -alpha * (np.logaddexp(0, u) + np.logaddexp(0, -u))
+    density = np.exp(log_density - log_density.max())
+    cdf = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    lam = np.sort(lam)
+    expected = np.interp(np.log(lam) - np.log1p(-lam), u, cdf / cdf[-1])
+    steps = np.arange(len(lam) + 1) / len(lam)
+    return float(max(np.abs(steps[1:] - expected).max(), np.abs(expected - steps[:-1]).max()))
+
+
+def _swapped(w: Tensor) -> Tensor:
+    """The same matrices with the weights of the two sources of each row exchanged."""
+    used = w.abs() > TOLERANCE
+    return torch.where(used & (used.sum(2, keepdim=True) == 2), 1 - w, w)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool(((a - b).abs() <= TOLERANCE).all())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:160]
