@@ -84,9 +84,8 @@ def fetch(
         arrived = f"{size:,} bytes arrived with {algorithm} {checksum(part, algorithm)}, expected {digest}"
         raise Interrupted(f"the download of {target.name} broke off: {arrived} ({reasons})")
     part.unlink(missing_ok=True)
-    raise DataError(
-        f"{target.name} could not be downloaded ({reasons}); expected {algorithm} {digest}; a local copy will do: --from PATH"
-    )
+    wanted = f"expected {algorithm} {digest}; a local copy will do: --from PATH"
+    raise DataError(f"{target.name} could not be downloaded ({reasons}); {wanted}")
 
 
 def is_offline() -> bool:

@@ -7,6 +7,7 @@ map and so writes it in another order each time; a prepared file has to be the s
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import struct
@@ -17,13 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from mixup_modalities.lab.errors import LabError
 
 DTYPES = {torch.uint8: "U8", torch.int16: "I16", torch.int64: "I64", torch.float32: "F32"}
 CHUNK = 1 << 24
+
+logger = logging.getLogger("mixup_modalities")
 
 
 class DataError(LabError):
@@ -87,8 +90,10 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise DataError(f"{path} is damaged ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error})") from error
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
@@ -97,15 +102,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
     Raises:
         DataError: the file is damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     metadata = read_metadata(path)
     expected = metadata.pop("sha256", "none")
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is damaged ({error})") from error
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     found = fingerprint(tensors, metadata)
     if found != expected:
         raise DataError(f"{path} is damaged: its content should have sha256 {expected}, but has {found}")
@@ -125,7 +127,7 @@ def workspace(root: Path, name: str, *, resumable: bool = False) -> Iterator[Pat
     lock = root / f".{name}.lock"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with _held(FileLock(lock), name):
             for stale in root.glob(f".{name}.*.tmp"):
                 shutil.rmtree(stale)
             folder = root / f".{name}.download"
@@ -146,6 +148,14 @@ def workspace(root: Path, name: str, *, resumable: bool = False) -> Iterator[Pat
                     lock.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(explain(error, root)) from error
+
+
+def _held(lock: FileLock, name: str):
+    try:
+        return lock.acquire(timeout=1)
+    except Timeout:
+        logger.warning("another process is preparing %s: waiting for it", name)
+        return lock.acquire()
 
 
 def explain(error: OSError, folder: Path) -> str:
