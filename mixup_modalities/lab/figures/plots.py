@@ -20,10 +20,10 @@ from mixup_modalities.lab.figures.style import (
     as_pictures,
     color_of,
     expect,
-    mean_interval,
     new_figure,
     styled,
 )
+from mixup_modalities.lab.metrics import Reliability, mean_interval
 
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _DASHES = ("-", "--", "-.", ":")
@@ -140,12 +140,12 @@ def plot_curves_with_intervals(
     for k, (name, values) in enumerate(curves.items()):
         values = np.atleast_2d(as_array(values, f"curves[{name!r}]").astype(float))
         expect(values.shape[1:] == x.shape, f"curves[{name!r}]", f"shape (seeds, {x.size})", f"shape {values.shape}")
-        mean, half = mean_interval(values, level)
+        mean, low, high, _ = np.array([mean_interval(column, level) for column in values.T]).T
         color = (colors or {}).get(name, color_of(name, k))
         marker = _MARKERS[k % len(_MARKERS)] if markers else None
         ax.plot(x, mean, color=color, linestyle=_DASHES[k % len(_DASHES)], marker=marker, markersize=4.5, label=name)
         if len(values) > 1:
-            ax.fill_between(x, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
+            ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
     for name, level_line in (references or {}).items():
         ax.axhline(level_line, color=COLORS["floor"], linestyle=(0, (4, 3)), linewidth=1.1, label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
@@ -190,10 +190,11 @@ def plot_intervals(
         for k, (name, values) in enumerate(conditions.items()):
             values = as_array(values, f"groups[{title!r}][{name!r}]").astype(float).ravel()
             expect(values.size > 0, f"groups[{title!r}][{name!r}]", "at least one result", "none")
-            mean, half = mean_interval(values, level)
+            interval = mean_interval(values, level)
             color = (colors or {}).get(name, color_of(name, k))
             ax.plot(values, np.full(values.size, k - 0.24), ".", color=color, alpha=0.6, mew=0, markersize=5)
-            ax.errorbar(mean, k, xerr=np.nan_to_num(half), fmt=_MARKERS[k % len(_MARKERS)], color=color, capsize=3)
+            half = np.nan_to_num(interval.high - interval.mean)
+            ax.errorbar(interval.mean, k, xerr=half, fmt=_MARKERS[k % len(_MARKERS)], color=color, capsize=3)
         ax.set(title=title, xlabel=xlabel, ylim=(len(conditions) - 0.5, -0.5))
         ax.set_yticks(range(len(conditions)), list(conditions))
         ax.grid(axis="y", visible=False)
@@ -202,6 +203,37 @@ def plot_intervals(
             ax.set_yticklabels([])
     said = "; ".join(" / ".join([*([title] if title else []), *conditions]) for title, conditions in groups.items())
     figure.alt = f"Means with {level:.0%} intervals of {xlabel} for each condition ({said})."
+    return figure
+
+
+@styled
+def plot_reliability(bins: Mapping[str, Reliability], *, width: float = 5.2, height: float = 3.6) -> Figure:
+    """Reliability diagram (Guo et al., 2017): how often a model is right when it says how sure it is.
+
+    On the diagonal a model is calibrated; below it, it promises too much. The area of a marker is the share of the
+    examples in its bin; empty bins are left out.
+
+    Args:
+        bins: name -> the bins that `metrics.reliability` returns.
+        width: inches.
+        height: inches.
+
+    Raises:
+        ValueError: nothing to draw.
+    """
+    expect(bool(bins), "bins", "at least one model", "none")
+    figure, axes = new_figure(width=width, height=height)
+    ax = axes[0, 0]
+    ax.plot([0, 1], [0, 1], color=COLORS["floor"], linestyle=(0, (4, 3)), linewidth=1.1, label="calibrated")
+    for k, (name, bin_) in enumerate(bins.items()):
+        full = as_array(bin_.count, "count") > 0
+        x, y, n = (as_array(values, "bins")[full] for values in bin_)
+        color = color_of(name, k)
+        ax.plot(x, y, color=color, linestyle=_DASHES[k % len(_DASHES)], label=name)
+        ax.scatter(x, y, 10 + 150 * n / n.sum(), color=color, marker=_MARKERS[k % len(_MARKERS)], alpha=0.8)
+    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+    ax.legend(loc="upper left")
+    figure.alt = f"Reliability diagram of {'; '.join(bins)}: accuracy against confidence, with the diagonal."
     return figure
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
@@ -16,7 +15,6 @@ import plotly.graph_objects as go
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from PIL import Image
-from scipy.stats import t as student_t
 
 # Okabe and Ito's colours and Tol's "muted": told apart with every common colour-vision deficiency, and dark enough for
 # lines on white. A method or a mixing domain has the same colour on every page.
@@ -168,26 +166,6 @@ def new_figure(
 def panel_axes(figure: Figure) -> list[Axes]:
     """The axes that hold data, without colour bars, in reading order."""
     return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
-
-
-def mean_interval(values: Any, level: float = 0.95, axis: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over seeds and half the width of its Student-t interval (NaN for a single seed).
-
-    Args:
-        values: results with the seeds along `axis`.
-        level: coverage, between 0 and 1.
-        axis: where the seeds are.
-
-    Returns:
-        The mean and the half width, each of the shape of `values` without `axis`.
-    """
-    values = as_array(values, "values").astype(float)
-    n = values.shape[axis]
-    mean = values.mean(axis)
-    if n < 2:
-        return mean, np.full_like(mean, np.nan)
-    half = student_t.ppf(0.5 + level / 2, n - 1) * values.std(axis, ddof=1) / math.sqrt(n)
-    return mean, half
 
 
 def styled(plot: Callable[P, Figure]) -> Callable[P, Figure]:
