@@ -67,10 +67,10 @@ class EmbeddingMixup(MixupModule):
             generator: a CPU generator; default torch's global one.
 
         Returns:
-            The mixed embeddings ``(B, T, D)``, zero where neither text has a token; the mask of the mixtures ``(B, T)``,
-            in the dtype of ``attention_mask``, or None; and the mixture, whose ``lam`` weighs the labels (with
-            ``lam_by_length`` that is not the lam of the embeddings). In evaluation mode, or with alpha = 0: the input
-            as it is and the identity.
+            The mixed embeddings ``(B, T, D)``, zero where neither text has a token; their mask ``(B, T)``, of the dtype
+            of ``attention_mask``, or None; and the mixture, whose ``lam`` weighs the labels (with ``lam_by_length``
+            that is not the lam of the embeddings). In evaluation mode, or with alpha = 0: the input as it is and the
+            identity.
 
         Raises:
             TypeError: token ids, or anything else that is not floating embeddings; a mask that is not a tensor.
