@@ -64,7 +64,7 @@ def test_a_longer_vocal_tract_lowers_the_formants():
 
 
 def test_vowels_have_their_formants():
-    # The vowel of "on" is /ɑ/: F1 750, F2 1140 Hz, and a valley above. That of "left" is /ɛ/: F1 570, a valley, F2 1780.
+    # /ɑ/ in "on": F1 750, F2 1140 Hz, then a valley. /ɛ/ in "left": F1 570, a valley, F2 1780.
     def band(power, low, high):
         return power[int(low / 15.625) : int(high / 15.625)].mean()
 
@@ -129,4 +129,4 @@ def test_bad_counts_are_refused(clips, speakers, name):
 
 def test_every_phone_is_used_and_every_word_known():
     assert {phone for word in WORDS.values() for phone, _ in word} == set(synth.PHONES)
-    assert list(WORDS) == "yes no up down left right on off stop go".split()
+    assert list(WORDS) == ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]

@@ -43,9 +43,7 @@ PHONES = {
     "ɑ": Phone((750, 1140, 2480), voice=1.0),
     "ɔ": Phone((660, 980, 2450), voice=1.0),
     "o": Phone((510, 980, 2420), voice=1.0, glide=70),
-    "ə": Phone(
-        (580, 1400, 2500), voice=1.0, glide=90
-    ),  # where the vowel of "no" begins, on its way from the tongue tip
+    "ə": Phone((580, 1400, 2500), voice=1.0, glide=90),  # how the vowel of "no" begins, after the nasal
     "ʊ": Phone((390, 830, 2300), voice=0.8, glide=140),  # the end of the diphthongs in "no" and "go"
     "a": Phone((760, 1450, 2500), voice=1.0, glide=60),
     "w": Phone((560, 1060, 2450), voice=0.9, glide=150),  # the end of the diphthong in "down"
