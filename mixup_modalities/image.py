@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .kernels import normalise_and_mix_rows
 from .mixture import Mixture, MixupModule, Pairing, Per, check_generator
 
 
@@ -124,8 +125,10 @@ class ImageMixup(_ImageModule):
         mixes = self.training and self.alpha > 0
         if images.dtype != torch.uint8:
             return (mixture.mix(images) if mixes else images), mixture
-        images = self._normalise(images)
-        return (mixture.mix(images) if mixes else images).to(self.dtype), mixture
+        if not mixes:
+            return self._normalise(images).to(self.dtype), mixture
+        args = images, mixture.partner, mixture.lam, self.scale, self.shift, self.dtype
+        return normalise_and_mix_rows(*args), mixture
 
 
 class CutMix(_ImageModule):

@@ -2,7 +2,7 @@
 
 With a coefficient ``lam[i]`` and a partner ``partner[i]`` for each row of a batch, the mixed batch is ``W x`` with
 ``W = diag(lam) + diag(1 - lam) P``, where ``P[i, partner[i]] = 1`` (Zhang et al., 2018, https://arxiv.org/abs/1710.09412).
-Features and labels are mixed by the same ``W``. This module imports nothing else of the package.
+Features and labels are mixed by the same ``W``. Of the package, this module imports only the kernels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from .kernels import lerp_rows, mix_rows
 
 Per = Literal["batch", "pair", "sample"]
 Pairing = Literal["shuffle", "roll", "flip"]
@@ -97,12 +99,12 @@ class Mixture:
                 f"x: expected floating or complex features, got {x.dtype}. Convert first (x.float() / 255 for images), "
                 "or let ImageMixup(mean=..., std=...) take uint8 images"
             )
-        return _lerp_rows(x, x.index_select(0, self.partner), self.lam_like(x))
+        return mix_rows(x, self.partner, self.lam)
 
     def matrix(self) -> Tensor:
         """The mixing matrix ``W = diag(lam) + diag(1 - lam) P``, float32 ``(B, B)``; each row sums to one."""
         eye = torch.eye(len(self), device=self.partner.device)
-        return _lerp_rows(eye, eye.index_select(0, self.partner), self.lam_like(eye))
+        return lerp_rows(eye, self.partner, self.lam)
 
     def targets(self, y: Tensor, num_classes: int | None = None) -> Tensor:
         """Mix labels by the same matrix.
@@ -138,7 +140,7 @@ class Mixture:
                 )
             y = check_class_indices(y, num_classes)
             rows = nn.functional.one_hot(y, num_classes).float()
-        return _lerp_rows(rows, rows.index_select(0, self.partner), self.lam_like(rows))
+        return lerp_rows(rows, self.partner, self.lam)
 
     def loss(self, loss_fn: Callable[..., Tensor], prediction: Tensor, y: Tensor) -> Tensor:
         """The mixed loss: the mean over the batch of ``lam l(f, y) + (1 - lam) l(f, y[partner])``.
@@ -255,14 +257,6 @@ def _draw_lam(shape: tuple[int, ...], alpha: float, generator: torch.Generator |
     log_uniform = (1 - torch.rand((2, *shape), dtype=torch.float64, generator=generator)).log()
     difference = (log_gamma[0] - log_gamma[1]) + (log_uniform[0] - log_uniform[1]) / alpha
     return difference.sigmoid().float()
-
-
-def _lerp_rows(x: Tensor, partner_rows: Tensor, lam: Tensor) -> Tensor:
-    """``lam * x + (1 - lam) * partner_rows`` in the dtype and memory format of x; exact where lam is 0 or 1."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    mixed = torch.lerp(partner_rows.to(wide), x.to(wide), lam.to(wide)).to(x.dtype)
-    # index_select may change the strides; the mixture keeps those of the caller's batch.
-    return mixed if mixed.stride() == x.stride() else torch.empty_like(x).copy_(mixed)
 
 
 class MixupModule(nn.Module):
