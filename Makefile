@@ -21,8 +21,9 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout 300 --nbval-saniti
 HERMETIC = IPYTHONDIR="$(BUILD)/ipython" MPLCONFIGDIR="$(BUILD)/matplotlib" OMP_NUM_THREADS=$(THREADS)
 OFFLINE  = MIXUP_OFFLINE=1 HF_HUB_OFFLINE=1
 PYTEST   = $(HERMETIC) $(OFFLINE) $(PY) -m pytest -n $(JOBS) --dist loadscope $(NBVAL) $(ARGS)
-# The real sets that `make test-real` prepares: name:folder below DATA.
-REAL_SETS := mnist:MNIST/raw
+# The data sets this version knows, and where `make test-real` finds the originals: name:folder below DATA.
+ALL_SETS   = $$($(PY) -m mixup_modalities data list | awk 'NR > 1 { print $$1 }')
+REAL_SETS := mnist:MNIST/raw cifar10:cifar10 speech_commands:SpeechCommands trec:trec ag_news:ag_news
 
 .PHONY: help setup book test test-real lab data lint format lock notebooks results clean distclean
 
@@ -34,8 +35,11 @@ help: ## Show this list
 setup: $(STAMP) ## Create .venv and install the locked packages and this one (done by the others when needed)
 
 book: $(STAMP) ## Build the book into _build/html; a warning is an error
-	@# Sphinx warns about a page only when it reads it: after a failure forget what was read, or a second run would pass.
-	@$(VENV)/bin/jupyter-book build . -W --keep-going || { rm -rf _build/.doctrees; exit 1; }
+	@# Sphinx warns about a page only when it reads it: forget what a failed run has read, or the next one would pass.
+	@test -e _build/.built || rm -rf _build/.doctrees
+	@rm -f _build/.built
+	@$(VENV)/bin/jupyter-book build . -W --keep-going
+	@touch _build/.built
 	@echo "The book is here: file://$(BUILD)/html/index.html"
 
 test: $(STAMP) fonts ## Run all tests and all notebooks, on the offline samples
@@ -45,16 +49,21 @@ test: $(STAMP) fonts ## Run all tests and all notebooks, on the offline samples
 test-real: $(STAMP) fonts ## Prepare the real data from a local copy (DATA=folder) and run the notebooks on them
 	@test -n "$(DATA)" || { echo "make test-real needs DATA=folder, a local copy of the data sets" >&2; exit 2; }
 	@test -d "$(DATA)" || { echo "DATA=$(DATA): there is no such folder" >&2; exit 2; }
-	@set -e; for pair in $(REAL_SETS); do \
-	  MIXUP_DATA="$(BUILD)/data" $(PY) -m mixup_modalities data prepare "$${pair%%:*}" --from "$(DATA)/$${pair#*:}"; \
-	done
+	@set -e; known=" $$(echo $(ALL_SETS)) "; count=0; for pair in $(REAL_SETS); do \
+	  name=$${pair%%:*}; from="$(DATA)/$${pair#*:}"; \
+	  case "$$known" in *" $$name "*) ;; *) continue ;; esac; \
+	  test -e "$$from" || { echo "$$name: nothing at $$from, so the offline sample stands in for it"; continue; }; \
+	  MIXUP_DATA="$(BUILD)/data" $(PY) -m mixup_modalities data prepare "$$name" --from "$$from"; \
+	  count=$$((count + 1)); \
+	done; \
+	test $$count -gt 0 || { echo "DATA=$(DATA): none of the data sets is there" >&2; exit 1; }
 	MIXUP_DATA="$(BUILD)/data" $(PYTEST) notebooks
 
 lab: $(STAMP) ## Open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks
 
 data: $(STAMP) ## List the data sets; SETS="mnist ..." downloads and prepares some, SETS=all every one
-	@if [ -n "$(SETS)" ]; then $(PY) -m mixup_modalities data prepare $(SETS); fi
+	@test -z "$(SETS)" || $(PY) -m mixup_modalities data prepare $(if $(filter all,$(SETS)),$(ALL_SETS),$(SETS))
 	@$(PY) -m mixup_modalities data list
 
 lint: $(STAMP) ## Check style and format: package, tests, notebooks
@@ -85,12 +94,12 @@ distclean: clean ## Remove .venv too
 # matplotlib announces on stderr that it builds its font cache, once per machine: not inside somebody's notebook.
 .PHONY: fonts
 fonts: $(STAMP)
-	@$(HERMETIC) $(PY) -c "import matplotlib.font_manager" 2>/dev/null
+	@$(HERMETIC) $(PY) -c "import matplotlib.font_manager"
 
 $(UV): requirements.txt
-	@command -v $(PYTHON) >/dev/null || { \
+	@test -x $(PY) || command -v $(PYTHON) >/dev/null || { \
 	  echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else \
+	@test -x $(PY) || $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else \
 	  "$(PYTHON) is Python %d.%d; 3.11 or newer is needed. If you have one: make $(MAKECMDGOALS) PYTHON=python3.11" % v)'
 	@test -x $(PY) || { echo "==> Creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); } || { \
 	  rm -rf $(VENV); echo "python -m venv failed. On Debian and Ubuntu it is a package of its own: apt install python3-venv" >&2; exit 1; }
