@@ -6,6 +6,7 @@ from .audit import audit, mixing_matrix
 from .image import CutMix, ImageMixup
 from .losses import mixup_cross_entropy
 from .mixture import Mixture, draw_mixture
+from .text import EmbeddingMixup
 
 try:
     __version__ = version("mixup-modalities")
@@ -14,6 +15,7 @@ except PackageNotFoundError:  # imported from a source tree that is not installe
 
 __all__ = [
     "CutMix",
+    "EmbeddingMixup",
     "ImageMixup",
     "Mixture",
     "audit",

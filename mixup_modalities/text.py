@@ -197,7 +197,8 @@ def mix_hidden(
     Raises:
         TypeError: the layers take a mask of a kind that has no union (flex attention): load the model with
             ``attn_implementation="sdpa"`` or ``"eager"``.
-        ValueError: no such layer, the layers cannot be found, gradient checkpointing is on, the mask does not fit.
+        ValueError: no such layer, the layers cannot be found, the mask does not fit, or gradient checkpointing is
+            on in a version of transformers whose checkpoints repeat hooks.
     """
     blocks = encoder_layers(model) if layers is None else layers
     if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer <= len(blocks):
@@ -208,10 +209,10 @@ def mix_hidden(
             raise ValueError(
                 f"attention_mask: expected {len(mixture)} rows as the mixture has, got {tuple(attention_mask.shape)}"
             )
-    if any(getattr(block, "gradient_checkpointing", False) and block.training for block in blocks):
+    if any(map(_runs_again_without_hooks, blocks)):
         raise ValueError(
-            "model: gradient checkpointing runs the layers again, unmixed, in the backward pass: call "
-            "model.gradient_checkpointing_disable() first"
+            "model: its gradient checkpointing would run the layers again, unmixed, in the backward pass: switch it "
+            "off, or use a transformers whose checkpoints leave hooks alone (5.23 does)"
         )
 
     def mix(hidden: Tensor) -> Tensor:
@@ -264,6 +265,12 @@ def encoder_layers(model: nn.Module) -> nn.ModuleList:
             f"{len(found)}; name it with layers=, such as layers=model.encoder.layer"
         )
     return found[0]
+
+
+def _runs_again_without_hooks(block: nn.Module) -> bool:
+    """Whether a checkpoint wraps the call of a layer, hooks included: the hooks are gone when it is repeated."""
+    checkpoints = getattr(block, "gradient_checkpointing", False) and block.training
+    return checkpoints and type(block).__call__ is not nn.Module.__call__
 
 
 def _replaced(block: nn.Module, args: tuple, kwargs: dict, name: str, change) -> tuple[tuple, dict]:

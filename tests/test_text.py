@@ -197,7 +197,7 @@ def test_audit_finds_mixed_padding():
 
 
 def test_matrix_of_a_padded_batch_is_that_of_the_mixture():
-    embeds, mask = texts([4, 1, 3])
+    _, mask = texts([4, 1, 3])
     mixture = draw_mixture(3, 1.0, per="sample", generator=generator(2))
     basis = torch.eye(3)[:, None, :].expand(3, 4, 3).contiguous()
     mixed, _ = mix_embeddings(basis, mask, mixture)
@@ -342,10 +342,20 @@ def test_mix_hidden_bad_input():
         model(embeds, mask)
     with pytest.raises(ValueError, match="layers="):
         encoder_layers(nn.Linear(2, 2))
-    model.layer[0].gradient_checkpointing = True
+
+
+def test_mix_hidden_refuses_checkpoints_that_repeat_hooks():
+    class Checkpointed(Layer):
+        gradient_checkpointing = True
+
+        def __call__(self, *args, **kwargs):  # as older transformers have it
+            return torch.utils.checkpoint.checkpoint(super().__call__, *args, use_reentrant=False, **kwargs)
+
+    layers, mixture = nn.ModuleList([Checkpointed()]), Mixture.identity(2)
     with pytest.raises(ValueError, match="gradient checkpointing"):
-        mix_hidden(model, 1, mixture, mask).__enter__()
-    mix_hidden(model.eval(), 1, mixture, mask).__enter__()
+        mix_hidden(Encoder(), 0, mixture, layers=layers).__enter__()
+    with mix_hidden(Encoder(), 0, mixture, layers=layers.eval()):
+        pass
 
 
 def test_mix_hidden_names_a_mask_that_has_no_union():
