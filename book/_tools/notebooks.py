@@ -227,6 +227,7 @@ def run(path: Path, timeout: int = 300) -> list[str]:
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],  # of the kernel: it would warn about its own transport, on our terminal
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:
