@@ -75,6 +75,41 @@ def test_plot_matrices_labels_rows_and_columns():
     assert [t.get_text() for t in panel.get_xticklabels()] == ["cat", "dog"]
 
 
+def test_plot_matrices_can_stand_in_rows():
+    stack = [mixing(seed=k) for k in range(5)]
+    figure = figures.plot_matrices(*stack, titles=list("abcde"), columns=3)
+    panels = [panel for panel in figures.panel_axes(figure) if panel.get_visible()]
+    assert len(panels) == 5
+    assert [round(p.get_position().y0, 3) for p in panels[:3]] == [round(panels[0].get_position().y0, 3)] * 3
+    assert panels[3].get_position().y0 < panels[0].get_position().y0
+    for panel, w in zip(panels, stack):
+        np.testing.assert_allclose(panel.images[0].get_array(), w)
+    assert [bool(p.get_xlabel()) for p in panels] == [False, False, True, True, True]
+    assert [bool(p.get_ylabel()) for p in panels] == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize("scale", [1.0, 255])
+def test_plot_mixing_multiplies_in_the_open(scale):
+    w = np.array([[0.75, 0.25], [0.0, 1.0]])
+    x = (np.stack([np.zeros((4, 4)), np.ones((4, 4))]) * scale).astype(type(scale))
+    ax = figures.panel_axes(figures.plot_mixing(w, x, row_labels=["first", "second"]))[0]
+    matrix, *pictures = ax.images
+    np.testing.assert_allclose(matrix.get_array(), w)
+    assert [int(p.get_array()[0, 0, 0]) for p in pictures] == [0, 255, 64, 255]  # two sources, two mixtures
+    assert {"0.75", "0.25", "1.00", "first", "second"} <= {t.get_text() for t in ax.texts}
+
+
+def test_plot_points_shows_labels_and_rings():
+    x, p = RNG(0).normal(size=(6, 2)), np.linspace(0, 1, 6)
+    figure = figures.plot_points({"plain": (x, p), "ringed": (x, p, p > 0.5)}, marked="far away")
+    plain, ringed = figures.panel_axes(figure)
+    np.testing.assert_allclose(plain.collections[0].get_offsets(), x)
+    np.testing.assert_allclose(plain.collections[0].get_array(), p)
+    assert len(plain.collections) == 1
+    np.testing.assert_allclose(ringed.collections[1].get_offsets(), x[p > 0.5])
+    assert ringed.get_legend().get_texts()[0].get_text() == "far away"
+
+
 def test_curves_are_means_over_seeds_in_their_interval():
     x, values = np.arange(5), RNG(0).normal(size=(4, 5))
     figure = figures.plot_curves_with_intervals(
@@ -181,6 +216,37 @@ def test_image_and_label_move_together():
     assert list(figure.data[1].x) == ["three", "eight"]
 
 
+def test_a_mixing_slider_keeps_matrix_images_and_label_together():
+    lam = np.linspace(0, 1, 5)
+    w = np.stack([[[a, 1 - a], [1 - a, a]] for a in lam])
+    images = np.einsum("frb,bhw->frhw", w, np.stack([np.zeros((4, 4)), np.ones((4, 4))]))
+    targets = np.stack([lam, 1 - lam], 1)
+    figure = figures.mixing_slider(w, images, targets, LAMBDAS, ["three", "eight"], start=1)
+    assert len({trace.yaxis for trace in figure.data}) == 4  # every panel has axes of its own, in two rows
+    assert figure.layout.yaxis.domain[0] > figure.layout.yaxis3.domain[1]
+    for f, frame in enumerate(figure.frames):
+        matrix, label, first, second = frame.data
+        np.testing.assert_allclose(matrix.z, w[f])
+        np.testing.assert_allclose(label.y, targets[f])
+        assert [int(np.asarray(image.z)[0, 0, 0]) for image in (first, second)] == [
+            round(255 * (1 - lam[f])),
+            round(255 * lam[f]),
+        ]
+
+
+def test_decision_boundary_shows_the_mean_and_a_line_for_each_seed():
+    def three_seeds(p):
+        return np.stack([1 / (1 + np.exp(-4 * (p[:, 0] - shift))) for shift in (-0.5, 0, 0.5)])
+
+    x, y = RNG(0).normal(size=(20, 2)), np.arange(20) % 2
+    ax = figures.panel_axes(figures.decision_boundary({"p": three_seeds}, x, y, resolution=31))[0]
+    values = ax.images[0].get_array()
+    left, right, bottom, top = ax.images[0].get_extent()
+    plane = np.stack(np.meshgrid(np.linspace(left, right, 31), np.linspace(bottom, top, 31)), -1).reshape(-1, 2)
+    np.testing.assert_allclose(values, three_seeds(plane).mean(0).reshape(31, 31), atol=1e-5)
+    assert len([c for c in ax.collections if c.get_paths()]) == 3
+
+
 def every_figure():
     w, x = mixing(), RNG(0).normal(size=(8, 2))
     stack = np.zeros((5, 4, 4))
@@ -193,6 +259,9 @@ def every_figure():
     yield figures.matrix_slider({"W": stack}, LAMBDAS)
     yield figures.image_slider({"x": stack}, LAMBDAS)
     yield figures.image_label_slider(stack, np.zeros((5, 2)), LAMBDAS, ["a", "b"])
+    yield figures.mixing_slider(np.zeros((5, 2, 2)), np.zeros((5, 2, 4, 4)), np.zeros((5, 2)), LAMBDAS, ["a", "b"])
+    yield figures.plot_mixing(np.eye(5), stack)
+    yield figures.plot_points({"points": (x, np.zeros(8))})
 
 
 def test_every_figure_says_what_it_shows_and_can_be_told_otherwise():
@@ -252,6 +321,15 @@ def test_a_notebook_gets_one_small_picture_with_alt_text_and_size():
         (lambda: figures.image_slider({"x": np.zeros((4, 2, 2))}, LAMBDAS), r"panels\['x'\].*5 images"),
         (lambda: figures.image_label_slider(np.zeros((5, 2, 2)), np.zeros((5, 3)), LAMBDAS, ["a"]), "class_names"),
         (lambda: figures.slider_figure([], [], titles=[]), "frames"),
+        (lambda: figures.plot_mixing(np.eye(3), np.zeros((2, 4, 4))), "images: expected 3.*got 2"),
+        (lambda: figures.plot_mixing(np.eye(2), np.zeros((2, 4, 4)), row_labels=["a"]), "row_labels"),
+        (lambda: figures.plot_points({}), "panels"),
+        (lambda: figures.plot_points({"p": (np.zeros((3, 2)), np.zeros(2))}), r"panels\['p'\].*3 weights"),
+        (lambda: figures.plot_points({"p": (np.zeros((3, 2)), np.ones(3) * 2)}), r"weights in \[0, 1\]"),
+        (
+            lambda: figures.mixing_slider(np.zeros((5, 3, 3)), np.zeros((5, 2, 4, 4)), np.zeros((5, 2)), LAMBDAS, "ab"),
+            r"matrices.*\(5, 3, 3\)",
+        ),
         (lambda: figures.matrix_slider({"W": np.zeros((5, 2, 2))}, LAMBDAS, start=5), "start"),
     ],
 )

@@ -4,6 +4,7 @@ Every function takes tensors or arrays and returns a new figure; none draws thro
 (`use_style` excepted, whose purpose that is). Each figure carries a sentence that says what is seen: `alt_text`.
 """
 
+from mixup_modalities.lab.figures.mixing import plot_mixing, plot_points
 from mixup_modalities.lab.figures.plots import (
     decision_boundary,
     plot_curves_with_intervals,
@@ -12,7 +13,13 @@ from mixup_modalities.lab.figures.plots import (
     plot_reliability,
     show_images,
 )
-from mixup_modalities.lab.figures.sliders import image_label_slider, image_slider, matrix_slider, slider_figure
+from mixup_modalities.lab.figures.sliders import (
+    image_label_slider,
+    image_slider,
+    matrix_slider,
+    mixing_slider,
+    slider_figure,
+)
 from mixup_modalities.lab.figures.style import (
     COLORS,
     STYLE,
@@ -37,11 +44,14 @@ __all__ = [
     "image_label_slider",
     "image_slider",
     "matrix_slider",
+    "mixing_slider",
     "new_figure",
     "panel_axes",
     "plot_curves_with_intervals",
     "plot_intervals",
     "plot_matrices",
+    "plot_mixing",
+    "plot_points",
     "plot_reliability",
     "set_alt_text",
     "show_images",

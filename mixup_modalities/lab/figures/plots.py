@@ -37,6 +37,7 @@ def plot_matrices(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
     annotate: bool | None = None,
+    columns: int | None = None,
     size: float = 3.3,
 ) -> Figure:
     """Matrices side by side as heat maps with one colour bar: W_x beside W_y, or as many as are given.
@@ -50,6 +51,7 @@ def plot_matrices(
         row_labels: `R` names for the rows (the mixed examples); numbers by default.
         column_labels: `C` names for the columns (the source examples); numbers by default.
         annotate: write the numbers into the cells; by default where the matrices have at most 8 columns.
+        columns: heat maps in a row; all of them by default.
         size: width of each heat map in inches.
 
     Raises:
@@ -71,12 +73,19 @@ def plot_matrices(
     else:
         cmap, norm = colormaps["Blues"], Normalize(0.0, high)
     annotate = max(m.shape[1] for m in arrays) <= 8 if annotate is None else annotate
-    figure, axes = new_figure(
-        1, len(arrays), width=size * len(arrays) + 0.5, height=size * max(m.shape[0] / m.shape[1] for m in arrays) + 0.3
-    )
-    for k, (ax, m, title) in enumerate(zip(axes[0], arrays, titles)):
+    columns = min(columns or len(arrays), len(arrays))
+    rows = math.ceil(len(arrays) / columns)
+    tallest = max(m.shape[0] / m.shape[1] for m in arrays)
+    figure, axes = new_figure(rows, columns, width=size * columns + 0.5, height=rows * size * tallest + 0.3)
+    for ax in axes.flat[len(arrays) :]:
+        ax.set_visible(False)
+    for k, (ax, m, title) in enumerate(zip(axes.flat, arrays, titles)):
         ax.imshow(np.ma.masked_invalid(m), cmap=cmap, norm=norm)
-        ax.set(title=title, xlabel="source example", ylabel="mixed example" if k == 0 else "")
+        ax.set(
+            title=title,
+            xlabel="source example" if k + columns >= len(arrays) else "",
+            ylabel="mixed example" if k % columns == 0 else "",
+        )
         ax.grid(False)
         ax.spines[["top", "right"]].set_visible(True)
         if max(m.shape) <= 20:
@@ -93,7 +102,7 @@ def plot_matrices(
                     ax.text(
                         j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if dark else "#222222"
                     )
-    figure.colorbar(ScalarMappable(norm, cmap), ax=list(axes[0]), shrink=0.85, label="weight")
+    figure.colorbar(ScalarMappable(norm, cmap), ax=list(axes.flat), shrink=0.85, label="weight")
     shapes = " and ".join(f"{t.replace('$', '')} ({m.shape[0]} by {m.shape[1]})" for m, t in zip(arrays, titles))
     figure.alt = f"Heat maps of {shapes}; rows are mixed examples, columns source examples, dark means a large weight."
     return figure
@@ -282,7 +291,8 @@ def decision_boundary(
     """What binary classifiers of points in the plane believe: the probability of class 1 in colour, 0.5 as a line.
 
     Args:
-        predictors: title -> function from points `(N, 2)` float32 to the probability of class 1 `(N,)`; one panel each.
+        predictors: title -> function from points `(N, 2)` float32 to the probability of class 1, one panel each:
+            `(N,)`, or `(S, N)` for S seeds, drawn as the mean in colour and a thin line for every seed.
         x: points to draw, `(N, 2)`.
         y: their classes, 0 or 1, `(N,)`.
         margin: plane shown beyond the points, in the units of `x`.
@@ -290,7 +300,7 @@ def decision_boundary(
         size: width of each panel in inches.
 
     Raises:
-        ValueError: shapes that disagree, or a predictor that returns anything but `(N,)` values in [0, 1].
+        ValueError: shapes that disagree, or a predictor that returns anything but `(N,)` or `(S, N)` values in [0, 1].
     """
     points, classes = as_array(x, "x").astype(float), as_array(y, "y").ravel()
     expect(points.ndim == 2 and points.shape[1] == 2, "x", "shape (N, 2)", f"shape {points.shape}")
@@ -304,11 +314,13 @@ def decision_boundary(
     cmap = LinearSegmentedColormap.from_list("boundary", ("#EDAA7C", "#FFFFFF", "#86B6DD"))
     for ax, (title, predict) in zip(axes[0], predictors.items()):
         p = as_array(predict(plane), f"predictors[{title!r}]")
-        expect(p.shape == (len(plane),), f"predictors[{title!r}]", f"shape ({len(plane)},)", f"shape {p.shape}")
+        fits = p.shape[-1:] == (len(plane),) and p.ndim <= 2
+        expect(fits, f"predictors[{title!r}]", f"shape ({len(plane)},) or (S, {len(plane)})", f"shape {p.shape}")
         expect(bool(((p >= 0) & (p <= 1)).all()), f"predictors[{title!r}]", "probabilities in [0, 1]", "values outside")
-        p = p.reshape(grid[0].shape)
-        ax.imshow(p, extent=extent, origin="lower", cmap=cmap, vmin=0, vmax=1, interpolation="bilinear")
-        ax.contour(*grid, p, levels=[0.5], colors="#222222", linewidths=1.3)
+        p = p.reshape(-1, *grid[0].shape)
+        ax.imshow(p.mean(0), extent=extent, origin="lower", cmap=cmap, vmin=0, vmax=1, interpolation="bilinear")
+        for one in p:
+            ax.contour(*grid, one, levels=[0.5], colors="#222222", linewidths=1.3 if len(p) == 1 else 0.7)
         for c in (0, 1):
             where = classes == c
             ax.plot(

@@ -110,6 +110,63 @@ def image_label_slider(
     )
 
 
+def mixing_slider(
+    matrices: Any,
+    images: Any,
+    targets: Any,
+    labels: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    start: int = 0,
+    height: int = 560,
+) -> go.Figure:
+    """A batch of two under one slider of lambda: its matrix, both mixed images, and the label of the first.
+
+    Args:
+        matrices: `(F, 2, 2)`, the mixing matrix at each position.
+        images: `(F, 2, H, W)`, the two mixed images, as `show_images` takes them.
+        targets: `(F, C)`, the mixed label of the first image.
+        labels: `F` values of lambda, as texts.
+        class_names: `C` names.
+        start: the position shown first.
+        height: CSS pixels.
+
+    Raises:
+        ValueError: shapes that disagree.
+    """
+    matrices = _frames(matrices, "matrices", len(labels), 3).astype(float)
+    expect(matrices.shape[1:] == (2, 2), "matrices", "shape (F, 2, 2)", f"shape {matrices.shape}")
+    images = _frames(images, "images", len(labels), 4)
+    expect(images.shape[1] == 2, "images", "shape (F, 2, H, W)", f"shape {images.shape}")
+    weights = _frames(targets, "targets", len(labels), 2).astype(float)
+    expect(len(class_names) == weights.shape[1], "class_names", f"{weights.shape[1]} names", str(len(class_names)))
+    first, second = (as_pictures(images[:, k], "images") for k in range(2))
+    cells = {"x": ["source 1", "source 2"], "y": ["row 1", "row 2"], "texttemplate": "%{z:.2f}", "hoverinfo": "skip"}
+    frames = [
+        [
+            go.Heatmap(z=np.round(matrices[f], 4), coloraxis="coloraxis", **cells),
+            go.Bar(
+                x=list(class_names), y=np.round(weights[f], 4), marker_color=COLORS["mixup"], hovertemplate="%{y:.2f}"
+            ),
+            go.Image(z=first[f], hoverinfo="skip"),
+            go.Image(z=second[f], hoverinfo="skip"),
+        ]
+        for f in range(len(labels))
+    ]
+    titles = ["the matrix W", "label of row 1", "row 1 of W x", "row 2 of W x"]
+    figure = slider_figure(frames, labels, titles=titles, start=start, height=height, columns=2)
+    figure.update_layout(coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "showscale": False})
+    for k in (0, 2, 3):
+        _square(figure, k, ticks=k == 0)
+    figure.update_yaxes(range=[0, 1.02], row=1, col=2)
+    figure.update_xaxes(type="category", row=1, col=2)
+    return set_alt_text(
+        figure,
+        "Two images mixed with each other: the 2 by 2 matrix, both mixed images and the label of the first, "
+        f"under a slider from λ = {labels[0]} to λ = {labels[-1]}.",
+    )
+
+
 def slider_figure(
     frames: Sequence[Sequence[Any]],
     labels: Sequence[str],
@@ -118,6 +175,7 @@ def slider_figure(
     prefix: str = "λ = ",
     start: int = 0,
     height: int = 400,
+    columns: int | None = None,
 ) -> go.Figure:
     """Panels side by side under one slider; the other interactive figures are made of this one.
 
@@ -130,6 +188,7 @@ def slider_figure(
         prefix: stands before the label.
         start: the position shown first.
         height: CSS pixels; the width is that of the page.
+        columns: panels in a row; all of them by default. Two rows of two stay readable on a phone.
 
     Raises:
         ValueError: counts that disagree, or no such start.
@@ -137,10 +196,12 @@ def slider_figure(
     expect(len(frames) == len(labels) > 0, "frames", f"{len(labels)}, one per label", str(len(frames)))
     expect(all(len(f) == len(titles) for f in frames), "frames", f"{len(titles)} traces in each", "another number")
     expect(0 <= start < len(labels), "start", f"a position in 0..{len(labels) - 1}", str(start))
-    panels = range(len(titles))
-    figure = make_subplots(rows=1, cols=len(titles), subplot_titles=list(titles), horizontal_spacing=0.12)
+    panels, columns = range(len(titles)), min(columns or len(titles), len(titles))
+    figure = make_subplots(
+        rows=-(-len(titles) // columns), cols=columns, subplot_titles=list(titles), horizontal_spacing=0.12
+    )
     for k in panels:
-        figure.add_trace(frames[start][k], row=1, col=k + 1)
+        figure.add_trace(frames[start][k], row=k // columns + 1, col=k % columns + 1)
     # A frame replaces the traces' data and must name the axes again, or every panel's data lands in the first.
     axes = [{"xaxis": trace.xaxis, "yaxis": trace.yaxis} for trace in figure.data]
     figure.frames = [
