@@ -41,7 +41,11 @@ __all__ += ["prepare", "register"]
 
 FORMAT = "1"
 MODULES = {
+    "cifar10": "mixup_modalities.lab.source_cifar",
+    "cifar100": "mixup_modalities.lab.source_cifar",
     "mnist": "mixup_modalities.lab.source_mnist",
+    "trec": "mixup_modalities.lab.source_text",
+    "ag_news": "mixup_modalities.lab.source_text",
 }
 
 logger = logging.getLogger("mixup_modalities")

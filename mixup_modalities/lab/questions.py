@@ -1,39 +1,41 @@
-"""The offline question corpus: hand-written question families in, labelled questions out.
+"""The offline text corpora, questions and news: hand-written families in, labelled texts out.
 
-The corpus was written for this book and is CC0. Its source, `questions.txt`, is meant to be read: a *family* is one
-intent (how tall things are), the few wordings, called *frames*, that were written for it, and what goes into their
-slots. A whole family belongs to one split, and no wording crosses from one split to the other:
+Both were written for this book and are CC0. Their sources, `questions.txt` and `news.txt`, are meant to be read. A
+*family* is one intent (how tall things are; a team fires its coach), the few wordings written for it, called *frames*,
+and what goes into their slots. A whole family belongs to one split, and no wording crosses from one to the other:
 
-- no question is in both,
+- no text is in both,
 - no filler is in both,
 - no three consecutive tokens of a frame (words, punctuation, or the slot itself) are in both.
 
 `tests/test_questions.py` checks all three.
 """
 
-from __future__ import annotations
-
+import itertools
 import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-CLASSES = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+QUESTION_CLASSES = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 """The six coarse classes of TREC (Li and Roth, 2002), in label order: 0 is ABBR."""
 
-SLOT = "{}"
+NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")
+"""The four classes of AG News, in label order."""
+
+SLOT = re.compile(r"\{\d*\}")
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question of the corpus.
+class Text:
+    """One text of a corpus.
 
     Attributes:
-        text: the question as a reader sees it.
-        label: its class, one of `CLASSES`.
+        text: what a reader sees.
+        label: its class, by name.
         family: name of the family, unique in the corpus.
         split: "train" or "test".
-        frame: the wording it was made from, with `{}` for each slot.
+        frame: the wording it was made from, with `{}` or `{0}`, `{1}` for the slots.
         fillers: what went into the slots, in order.
     """
 
@@ -45,80 +47,83 @@ class Question:
     fillers: tuple[str, ...]
 
 
-def parse(source: str) -> tuple[Question, ...]:
-    """Read a corpus in the format of `questions.txt`.
+def parse(source: str, classes: tuple[str, ...]) -> tuple[Text, ...]:
+    """Read a corpus.
 
     Args:
-        source: `== LABEL family split` lines, each followed by `frame | filler; filler; ...` lines;
-            `#` starts a comment line.
+        source: `== LABEL family train|test` opens a family. A line `frame | a; b; c` in it makes one text of each
+            filler; where the frame has two slots, a filler is `first / second`. A line `frame || a; b || c; d` makes
+            one text of each pair. `#` starts a comment line.
+        classes: the labels that there are.
 
     Returns:
-        The questions, in the order of the source.
+        The texts in the order of the source.
 
     Raises:
-        ValueError: for an unknown label or split, a repeated family name, a frame outside a family, or a filler whose
-            parts do not match the slots of its frame. The message names the line.
+        ValueError: a line is none of these, or does not fit; the message names it.
     """
-    questions: list[Question] = []
+    texts: list[Text] = []
     header: tuple[str, str, str] | None = None
-    names: set[str] = set()
+    families: set[str] = set()
     for number, line in enumerate(source.splitlines(), start=1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         if line.startswith("=="):
             fields = line[2:].split()
-            if len(fields) != 3 or fields[0] not in CLASSES or fields[2] not in ("train", "test"):
+            if len(fields) != 3 or fields[0] not in classes or fields[2] not in ("train", "test"):
                 raise ValueError(f"line {number}: expected '== LABEL family train|test', got {line!r}")
-            if fields[1] in names:
+            if fields[1] in families:
                 raise ValueError(f"line {number}: family {fields[1]!r} was already defined")
-            names.add(fields[1])
+            families.add(fields[1])
             header = (fields[0], fields[1], fields[2])
             continue
-        frame, bar, fillers = (part.strip() for part in line.partition("|"))
-        if header is None or not bar or SLOT not in frame:
-            raise ValueError(f"line {number}: expected 'frame with {SLOT} | filler; ...' inside a family, got {line!r}")
-        for filler in fillers.split(";"):
-            parts = tuple(part.strip() for part in filler.split(" / "))
-            if len(parts) != frame.count(SLOT) or not all(parts):
+        frame, *lists = (part.strip() for part in re.split(r"\|{1,2}", line))
+        slots = len(set(SLOT.findall(frame))) if "||" in line else len(SLOT.findall(frame))
+        if header is None or not lists or not slots:
+            raise ValueError(f"line {number}: expected 'frame with {{}} | filler; ...' inside a family, got {line!r}")
+        choices = [[part.strip() for part in each.split(";")] for each in lists]
+        if "||" in line:
+            fillings = list(itertools.product(*choices))
+        else:
+            fillings = [tuple(part.strip() for part in filler.split(" / ")) for filler in choices[0]]
+        for filling in fillings:
+            if len(filling) != slots or not all(filling):
                 raise ValueError(
-                    f"line {number}: {filler.strip()!r} does not fill the {frame.count(SLOT)} slot(s) of {frame!r}"
+                    f"line {number}: {' / '.join(filling)!r} does not fill the {slots} slot(s) of {frame!r}"
                 )
-            label, family, split = header
-            text = frame.format(*parts)
-            questions.append(Question(text, label, family, split, frame, parts))
-    return tuple(questions)
+            # A filler that opens a sentence gets a capital.
+            text = re.sub(r"(^|[.?!] )([a-z])", lambda m: m[1] + m[2].upper(), frame.format(*filling))
+            texts.append(Text(text, *header, frame, filling))
+    return tuple(texts)
 
 
 @cache
-def questions(split: str | None = None) -> tuple[Question, ...]:
-    """The offline corpus.
+def questions() -> tuple[Text, ...]:
+    """The questions, in the order of `questions.txt`: the same on every machine."""
+    return _read("questions.txt", QUESTION_CLASSES)
 
-    Args:
-        split: "train", "test", or None for both.
 
-    Returns:
-        The questions of that split, in the order of `questions.txt`: the same on every machine.
+@cache
+def news() -> tuple[Text, ...]:
+    """The news items, in the order of `news.txt`: the same on every machine."""
+    return _read("news.txt", NEWS_CLASSES)
 
-    Raises:
-        ValueError: if `split` is none of these.
-    """
-    if split not in (None, "train", "test"):
-        raise ValueError(f"split must be 'train', 'test' or None, got {split!r}")
-    source = files(__package__).joinpath("questions.txt").read_text(encoding="utf-8")
-    return tuple(q for q in parse(source) if split is None or q.split == split)
+
+def _read(name: str, classes: tuple[str, ...]) -> tuple[Text, ...]:
+    return parse(files(__package__).joinpath(name).read_text(encoding="utf-8"), classes)
 
 
 def frame_tokens(frame: str) -> tuple[str, ...]:
     """The wording of a frame: its words in lower case, its punctuation, and `{}` for each slot; no closing mark."""
-    return tuple(re.findall(r"\{\}|[\w'-]+|[^\w\s]", frame.lower().rstrip("?. ")))
+    return tuple(re.findall(r"\{\}|[\w'-]+|[^\w\s]", SLOT.sub("{}", frame).lower().rstrip("?. ")))
 
 
 def wording(frame: str, n: int = 3) -> frozenset[tuple[str, ...]]:
     """Everything a frame could give away: its runs of `n` consecutive tokens.
 
     Args:
-        frame: a wording with `{}` slots.
+        frame: a wording with slots.
         n: length of a run; a frame of fewer tokens counts as one run.
 
     Returns:
