@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from .audio import LogMel, SpectrogramMixup
 from .audit import audit, mixing_matrix
 from .image import CutMix, ImageMixup
 from .losses import mixup_cross_entropy
@@ -17,7 +18,9 @@ __all__ = [
     "CutMix",
     "EmbeddingMixup",
     "ImageMixup",
+    "LogMel",
     "Mixture",
+    "SpectrogramMixup",
     "audit",
     "draw_mixture",
     "mixing_matrix",
