@@ -21,9 +21,10 @@ ROOT = Path(importlib.util.find_spec(PACKAGE).origin).parent
 # A module may import those that stand before it here, and no others. A folder counts as one module.
 LIBRARY = ["kernels", "mixture", "losses", "image", "text", "audio", "report", "audit"]  # mixture.mix calls kernels
 LAB = [
-    *("errors", "storage", "announce", "splits", "questions", "synth", "samples", "download"),
-    *("datasets", "source_*", "data_command"),
-    *("runtime", "models", "metrics", "schedules", "training", "recipes", "ledger", "figures"),
+    *("errors", "runtime", "announce", "questions", "synth", "drawn", "schedules"),
+    *("storage", "splits", "text_data", "samples", "download", "datasets", "source_*"),
+    *("models", "metrics", "training", "*_models", "recipes", "ledger", "benchmark"),
+    *("figures", "*_command"),
 ]
 # "" is the package itself: it shows the library and knows nothing of the lab.
 ORDER = [*LIBRARY, "", "lab", *(f"lab.{name}" for name in LAB), "__main__"]
