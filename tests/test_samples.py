@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from mixup_modalities.lab import samples
+from mixup_modalities.lab.drawn import SHAPES
 
 
 def rows(split) -> set[bytes]:
@@ -49,3 +50,40 @@ def test_samples_leave_the_global_generators_alone():
     before = torch.get_rng_state()
     samples.digits()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_drawn_pictures_have_the_form_of_cifar():
+    for name, kinds in (("cifar10", 10), ("cifar100", 100)):
+        data = samples.drawn(name)
+        assert [len(split) for split in data.splits.values()] == [4000, 500, 1000]
+        assert data.train.x.shape[1:] == (3, 32, 32)
+        assert data.train.x.dtype == torch.uint8
+        assert len(data.classes) == kinds
+        for split in data.splits.values():
+            assert split.y.bincount().tolist() == [len(split) // kinds] * kinds
+            if kinds == 100:
+                assert torch.equal(split.extra["coarse"], split.y // 10)
+
+
+def test_drawn_pictures_do_not_repeat_and_their_colours_do_not_tell_the_class():
+    data = samples.drawn()
+    everything = [row for split in data.splits.values() for row in rows(split)]
+    assert len(set(everything)) == 5500
+    # The mean colour of a picture must not be a short cut: the nearest class mean of it is right about 1 time in 10.
+    colour = data.train.x.float().mean((2, 3))
+    means = torch.stack([colour[data.train.y == label].mean(0) for label in range(10)])
+    guess = torch.cdist(data.test.x.float().mean((2, 3)), means).argmin(1)
+    assert (guess == data.test.y).float().mean() < 0.2
+
+
+def test_shapes_are_drawn_where_their_formula_says():
+    """A white disc on black has the area pi r^2; a ring is dark in its middle. Both at full resolution."""
+    ticks = (torch.arange(200) - 99.5) / 100
+    v, u = torch.meshgrid(ticks, ticks, indexing="ij")
+    area = {name: (distance(u, v) < 0).float().mean().item() * 4 for name, distance in SHAPES.items()}
+    assert abs(area["disc"] - torch.pi * 0.9**2) < 0.02
+    assert abs(area["square"] - 1.5**2) < 0.03
+    assert abs(area["ring"] - torch.pi * (0.92**2 - 0.52**2)) < 0.02
+    assert all(0.4 < value < 2.8 for value in area.values())
+    for name in ("ring", "frame", "crescent"):
+        assert SHAPES[name](torch.tensor(0.1), torch.tensor(0.0)) > 0

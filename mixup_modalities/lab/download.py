@@ -4,11 +4,12 @@ import hashlib
 import http.client
 import os
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -88,6 +89,12 @@ def fetch(
     raise DataError(f"{target.name} could not be downloaded ({reasons}); {wanted}")
 
 
+def progress_bar(iterable: Iterable | None = None, *, progress: bool = True, **settings) -> tqdm:
+    """Return a progress bar that appears once two seconds have passed, and writes little where it cannot be redrawn."""
+    redrawn = sys.stderr is not None and sys.stderr.isatty()
+    return tqdm(iterable, delay=2, mininterval=0.1 if redrawn else 10, disable=not progress, **settings)
+
+
 def is_offline() -> bool:
     """Whether the environment variable `MIXUP_OFFLINE` forbids the network."""
     return os.environ.get("MIXUP_OFFLINE", "0") not in ("", "0")
@@ -144,7 +151,7 @@ def _transfer(url: str, part: Path, progress: bool) -> None:
         length = response.headers.get("Content-Length")
         total = None if length is None else have + int(length)
         name = part.name.removesuffix(".part")
-        bar = tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, delay=2, disable=not progress)
+        bar = progress_bar(desc=name, total=total, initial=have, unit="B", unit_scale=True, progress=progress)
         with bar, open(part, "ab" if have else "wb") as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)

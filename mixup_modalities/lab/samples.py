@@ -45,3 +45,45 @@ def _resized_digits() -> tuple[Tensor, Tensor]:
     small = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
     large = functional.interpolate(small, (28, 28), mode="bicubic", align_corners=False, antialias=True)
     return large.round().clamp(0, 255).to(torch.uint8), torch.from_numpy(bunch.target).long()
+
+
+def drawn(name: str = "cifar10") -> Dataset:
+    """Return drawn colour pictures as a stand-in for CIFAR-10 or CIFAR-100: 4,000, 500 and 1,000 of 32 x 32 pixels.
+
+    In place of CIFAR-10 the class is one of ten shapes. Half of the pictures are filled with the texture that belongs
+    to the shape (discs are plain, rings striped, ...), half with any: a cue that helps but does not suffice, as the
+    background of a photograph. In place of CIFAR-100 the class is shape and texture together, and `extra["coarse"]`
+    is the shape. Colours, place, size, direction and noise are random, the seed is fixed.
+    """
+    from mixup_modalities.lab.drawn import SHAPES, TEXTURES
+
+    fine, splits = name == "cifar100", {}
+    for part, (x, y, shape) in _pictures(fine).items():
+        splits[part] = Split(x.clone(), y.clone(), extra={"coarse": shape.clone()} if fine else {})
+    kinds = len(SHAPES) * len(TEXTURES) if fine else len(SHAPES)
+    what = "textured shapes" if fine else "shapes"
+    classes = [f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES] if fine else SHAPES
+    card = DataCard(
+        title=f"drawn {what} of {kinds} classes, in place of {name.upper().replace('CIFAR', 'CIFAR-')}",
+        source="drawn from formulas by this package",
+        licence="CC0 1.0",
+        notes=("The pictures are drawings, not photographs: accuracies on them do not compare with those on CIFAR.",),
+    )
+    return Dataset(name, **splits, classes=tuple(classes), card=card, is_sample=True)
+
+
+@cache
+def _pictures(fine: bool) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Pictures, labels and shapes of each split; with `fine`, the label says the texture too."""
+    from mixup_modalities.lab.drawn import SHAPES, TEXTURES, draw
+
+    kinds = len(SHAPES) * len(TEXTURES) if fine else len(SHAPES)
+    generator, parts = torch.Generator().manual_seed(2009), {}
+    for part, count in (("train", 4000), ("validation", 500), ("test", 1000)):
+        y = (torch.arange(count) % kinds)[torch.randperm(count, generator=generator)]
+        other = torch.randint(len(TEXTURES), (count,), generator=generator)
+        own = torch.rand(count, generator=generator) < 0.5
+        shape = y // len(TEXTURES) if fine else y
+        texture = y % len(TEXTURES) if fine else torch.where(own, shape, other)
+        parts[part] = draw(shape, texture, generator), y, shape
+    return parts
