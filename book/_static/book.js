@@ -1,0 +1,12 @@
+// What scrolls must be reachable by keyboard: formulas wider than the page get a tab stop.
+"use strict";
+(() => {
+  const wide = () =>
+    document.querySelectorAll('mjx-container[display="true"], .cell_output').forEach((box) => {
+      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    });
+  const ready = () => (window.MathJax && window.MathJax.startup ? window.MathJax.startup.promise : Promise.resolve());
+  window.addEventListener("load", () => ready().then(wide));
+  window.addEventListener("resize", wide);
+})();
