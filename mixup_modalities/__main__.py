@@ -16,6 +16,8 @@ from mixup_modalities.lab.errors import LabError
 
 COMMANDS = {
     "data": ("mixup_modalities.lab.data_command", "prepare and list the data sets"),
+    "run": ("mixup_modalities.lab.run_command", "train recipes of the book and write the ledger"),
+    "results": ("mixup_modalities.lab.results_command", "show the ledger beside published figures"),
 }
 
 
@@ -51,10 +53,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _terminate(signum, frame):
+def terminate(signum: int, frame: object) -> None:
+    """End the process as `sys.exit` does."""
     raise SystemExit(128 + signum)  # so that temporary files are removed on the way out
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

@@ -90,6 +90,7 @@ class ConvNet(ImageModel):
             size = (size + 1) // 2
         layers = [layer for block in blocks for layer in (block, nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * size * size, num_classes))
+        self.to(memory_format=torch.channels_last)  # a sixth to a quarter faster on CPUs, and what GPUs like
 
     def classify(self, h: Tensor) -> Tensor:
         """Return the logits `(B, num_classes)` of normalised, perhaps mixed, images `(B, C, H, W)`."""

@@ -9,8 +9,8 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": lambda params, **kwargs: torch.optim.SGD(params, momentum=0.9, nesterov=True, **kwargs),
     "adamw": torch.optim.AdamW,
 }
-# Share of the peak learning rate at progress t in [0, 1). "step", a tenth after 1/2 and again after 3/4, is the schedule of
-# Zhang et al. (2018) for CIFAR.
+# Share of the peak learning rate at progress t in [0, 1). "step", a tenth after 1/2 and again after 3/4, is the
+# schedule of Zhang et al. (2018) for CIFAR.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,
     "linear": lambda t: 1 - t,
