@@ -213,7 +213,8 @@ def _sample(name: str, texts: tuple[Text, ...], classes: tuple[str, ...], card: 
         families = list(dict.fromkeys(t.family for t in texts if t.label == label and t.split == "train"))
         validation |= set(families[-held_out:])
     rows = {"train": [], "validation": [], "test": []}
-    for t in texts:
+    for at in torch.randperm(len(texts), generator=torch.Generator().manual_seed(0)).tolist():  # the file is sorted
+        t = texts[at]
         rows["validation" if t.family in validation else t.split].append((classes.index(t.label), t.text))
     return Dataset(
         name, **{part: _split(each) for part, each in rows.items()}, classes=classes, card=card, is_sample=True
