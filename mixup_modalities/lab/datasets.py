@@ -44,6 +44,8 @@ MODULES = {
     "cifar10": "mixup_modalities.lab.source_cifar",
     "cifar100": "mixup_modalities.lab.source_cifar",
     "mnist": "mixup_modalities.lab.source_mnist",
+    "speech_commands": "mixup_modalities.lab.source_speech_commands",
+    "speech_commands_35": "mixup_modalities.lab.source_speech_commands",
     "trec": "mixup_modalities.lab.source_text",
     "ag_news": "mixup_modalities.lab.source_text",
 }
