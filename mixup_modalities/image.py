@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .kernels import normalise_and_mix_rows
-from .mixture import Mixture, MixupModule, Pairing, Per, check_generator
+from .mixture import Mixture, MixupModule, Pairing, Per, check_generator, random_source
 
 
 class _ImageModule(MixupModule):
@@ -33,7 +33,9 @@ class _ImageModule(MixupModule):
         self.dtype, self.check_finite = dtype, check_finite
         scale = shift = None
         if mean is not None:
-            mean, std = (torch.as_tensor(v, dtype=torch.float32).reshape(-1) for v in (mean, std))
+            mean, std = (torch.as_tensor(v, dtype=torch.float32, device="cpu").reshape(-1) for v in (mean, std))
+            if len(mean) != len(std) and 1 not in (len(mean), len(std)):
+                raise ValueError(f"mean and std: expected as many numbers, got {len(mean)} and {len(std)}")
             if not bool((std > 0).all() & std.isfinite().all() & mean.isfinite().all()):
                 raise ValueError(
                     f"std: expected numbers > 0 and finite means, got mean={mean.tolist()}, std={std.tolist()}"
@@ -46,8 +48,8 @@ class _ImageModule(MixupModule):
     def _check(self, images: Tensor) -> None:
         if not isinstance(images, Tensor):
             raise TypeError(f"images: expected a tensor (B, C, H, W), got {type(images).__name__}")
-        if images.ndim < 2:
-            raise ValueError(f"images: expected a batch (B, C, H, W), got shape {tuple(images.shape)}")
+        if images.ndim < 2 or images.shape[0] == 0:
+            raise ValueError(f"images: expected a batch (B, C, H, W), B >= 1, got shape {tuple(images.shape)}")
         if images.dtype == torch.uint8:
             if self.scale is None:
                 raise TypeError(
@@ -168,14 +170,14 @@ class CutMix(_ImageModule):
             TypeError: integer pixels other than uint8.
             ValueError: not four axes, or what :class:`ImageMixup` refuses.
         """
-        if isinstance(images, Tensor) and images.ndim != 4:
-            raise ValueError(f"images: expected a batch (B, C, H, W), got shape {tuple(images.shape)}")
+        if isinstance(images, Tensor) and (images.ndim != 4 or 0 in images.shape):
+            raise ValueError(f"images: expected a batch (B, C, H, W), no axis empty, got shape {tuple(images.shape)}")
         if self.scale is not None or getattr(images, "dtype", None) != torch.uint8:
             self._check(images)
         check_generator(generator)
         mixture = self.draw(images.shape[0], "cpu", generator)
         if self.training and self.alpha > 0:
-            box, kept = _draw_boxes(mixture, *images.shape[2:], per=self.per, pairing=self.pairing, generator=generator)
+            box, kept = _draw_boxes(mixture, *images.shape[2:], per=self.per, generator=generator)
             mixture = Mixture(kept, mixture.partner).to(images.device)
             inside = _box_mask(box.to(images.device, non_blocking=True), *images.shape[2:])
             images = _paste(images, images.index_select(0, mixture.partner), inside)
@@ -187,13 +189,13 @@ class CutMix(_ImageModule):
 
 
 def _draw_boxes(
-    mixture: Mixture, height: int, width: int, *, per: Per, pairing: Pairing, generator: torch.Generator | None
+    mixture: Mixture, height: int, width: int, *, per: Per, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     """Boxes ``(1 or B, 4)`` as top, bottom, left, right, and the kept share of the area, ``()`` or ``(B,)``."""
     lam = mixture.lam.reshape(-1)
-    centre = torch.rand(2, lam.numel(), generator=generator)
+    centre = torch.rand(2, lam.numel(), dtype=torch.float32, **random_source(generator))
     if per == "pair":  # both members of a pair swap the same box
-        centre = centre[:, torch.minimum(torch.arange(len(mixture)), mixture.partner)]
+        centre = centre[:, torch.minimum(torch.arange(len(mixture), device="cpu"), mixture.partner)]
     side = (1 - lam).sqrt()
     edges = []
     for size, middle in zip((height, width), centre):

@@ -81,7 +81,7 @@ class _MixRows(torch.autograd.Function):
     def forward(ctx, x: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
         ctx.save_for_backward(partner, lam)
         ctx.save_for_forward(partner, lam)
-        return _combine(x, partner, lam, 1 - lam)
+        return _combine(x, partner, lam, lam)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
@@ -99,9 +99,9 @@ class _UnmixRows(torch.autograd.Function):
     def forward(ctx, gradient: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
         ctx.save_for_backward(partner, lam)
         source = torch.empty_like(partner).fill_(-1)
-        source[partner] = torch.arange(len(partner))
+        source[partner] = torch.arange(len(partner), device=partner.device)
         if _fusible(gradient) and bool((source >= 0).all()):  # a permutation: row j is the partner of one row only
-            return _combine(gradient, source, lam, 1 - lam[source] if lam.ndim else 1 - lam)
+            return _combine(gradient, source, lam, lam[source] if lam.ndim else lam)
         wide = torch.promote_types(gradient.dtype, torch.float32)
         g = gradient.to(wide)
         weight = (lam if lam.ndim == 0 else lam.view(-1, *[1] * (g.ndim - 1))).to(wide)
@@ -113,7 +113,7 @@ class _UnmixRows(torch.autograd.Function):
 
 
 def _combine(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    """``own[i] * x[i] + other[i] * x[partner[i]]`` in blocks, into one new tensor like x.
+    """``own[i] * x[i] + (1 - other[i]) * x[partner[i]]`` in blocks, into one new tensor like x.
 
     With one coefficient for the batch the two weights sum to one, and runs of consecutive partners (``roll``: two of
     them) are mixed from slices, without gathering. Otherwise the partners of a block are gathered into the cache first.
@@ -131,7 +131,7 @@ def _combine(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
             _lerp(source.index_select(0, partner[rows]), source[rows], weight, target[rows])
         return out
     wide = torch.promote_types(x.dtype, torch.float32)
-    own, other = own.to(wide).unsqueeze(1), other.to(wide).unsqueeze(1)
+    own, other = own.to(wide).unsqueeze(1), 1 - other.to(wide).unsqueeze(1)  # not 1 - lam in float32, for float64 rows
     for rows in _blocks(source, torch.empty((), dtype=wide).element_size()):
         block = source.index_select(0, partner[rows]).to(wide)
         if x.dtype == wide:
@@ -172,6 +172,7 @@ def _fusible(x: Tensor) -> bool:
         and x.device.type == "cpu"
         and x.numel() > 0
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not torch._C._functorch.is_legacy_batchedtensor(x)  # of torch.autograd.grad(..., is_grads_batched=True)
         and _flat(x) is not None
     )
 

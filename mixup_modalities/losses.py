@@ -46,25 +46,24 @@ def mixup_cross_entropy(
         TypeError: floating or one-hot labels, integer logits.
         ValueError: shapes that disagree, a label out of range (looked at on the CPU), an unknown reduction.
     """
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        raise TypeError(f"logits: expected a floating tensor (B, C, ...), got {getattr(logits, 'dtype', type(logits))}")
-    if logits.ndim < 2 or logits.shape[0] != len(mixture):
-        raise ValueError(
-            f"logits: expected shape ({len(mixture)}, C, ...) as the mixture has, got {tuple(logits.shape)}"
-        )
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels: expected a tensor of class indices, got {type(labels).__name__}")
+    mixture.check_rows("logits", logits)
+    mixture.check_rows("labels", labels)
+    if not logits.is_floating_point():
+        raise TypeError(f"logits: expected a floating tensor (B, C, ...), got {logits.dtype}")
+    if logits.ndim < 2:
+        raise ValueError(f"logits: expected shape ({len(mixture)}, C, ...), got {tuple(logits.shape)}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing}")
     check_choice("reduction", reduction, Reduction)
     num_classes = logits.shape[1]
-    labels = check_class_indices(labels, num_classes, ignore_index, ndim=logits.ndim - 1)
+    labels = check_class_indices("labels", labels, num_classes, ignore_index, ndim=logits.ndim - 1)
     if labels.shape != (logits.shape[0], *logits.shape[2:]):
         raise ValueError(
             f"labels: expected shape {(logits.shape[0], *logits.shape[2:])} to fit logits, got {tuple(labels.shape)}"
         )
-    if weight is not None and weight.shape != (num_classes,):
-        raise ValueError(f"weight: expected shape ({num_classes},), one factor a class, got {tuple(weight.shape)}")
+    if weight is not None and (not isinstance(weight, Tensor) or weight.shape != (num_classes,)):
+        got = tuple(weight.shape) if isinstance(weight, Tensor) else f"{type(weight).__name__} {weight!r}"
+        raise ValueError(f"weight: expected a tensor of shape ({num_classes},), one factor a class, got {got}")
 
     log_probs = torch.log_softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
     smooth = None

@@ -72,8 +72,9 @@ class Mixture:
         return cls(torch.ones((), device=device), torch.arange(batch_size, device=device))
 
     def to(self, device: torch.device | str) -> Mixture:
-        """The same mixture on another device; the copy does not wait for the device."""
-        return Mixture(self.lam.to(device, non_blocking=True), self.partner.to(device, non_blocking=True))
+        """The same mixture on another device; a copy to a device does not wait for it, a copy back to the CPU does."""
+        ahead = torch.device(device).type != "cpu"  # a copy to the CPU that is not waited for may be read too early
+        return Mixture(self.lam.to(device, non_blocking=ahead), self.partner.to(device, non_blocking=ahead))
 
     def lam_like(self, x: Tensor) -> Tensor:
         """``lam`` shaped to broadcast against ``x``: ``()`` or ``(B, 1, ..., 1)`` with as many axes as ``x``."""
@@ -93,7 +94,7 @@ class Mixture:
             TypeError: ``x`` is not a tensor or holds integers.
             ValueError: ``x`` has another batch size or lives on another device than the mixture.
         """
-        self._check_rows("x", x)
+        self.check_rows("x", x)
         if not (x.is_floating_point() or x.is_complex()):
             raise TypeError(
                 f"x: expected floating or complex features, got {x.dtype}. Convert first (x.float() / 255 for images), "
@@ -103,7 +104,7 @@ class Mixture:
 
     def matrix(self) -> Tensor:
         """The mixing matrix ``W = diag(lam) + diag(1 - lam) P``, float32 ``(B, B)``; each row sums to one."""
-        eye = torch.eye(len(self), device=self.partner.device)
+        eye = torch.eye(len(self), dtype=torch.float32, device=self.partner.device)
         return lerp_rows(eye, self.partner, self.lam)
 
     def targets(self, y: Tensor, num_classes: int | None = None) -> Tensor:
@@ -122,7 +123,7 @@ class Mixture:
             TypeError: integer labels that are not ``(B,)`` (one-hot rows are soft labels: pass ``y.float()``).
             ValueError: the batch size differs, ``num_classes`` is missing or does not fit, or an index is out of range.
         """
-        self._check_rows("y", y)
+        self.check_rows("y", y)
         if y.is_complex():
             raise TypeError(f"y: expected class indices or floating labels, got {y.dtype}")
         if y.is_floating_point():
@@ -138,7 +139,7 @@ class Mixture:
                     "num_classes: expected the number of classes, got None. Class indices need it; for regression pass "
                     "floating targets (y.float())"
                 )
-            y = check_class_indices(y, num_classes)
+            y = check_class_indices("y", y, num_classes)
             rows = nn.functional.one_hot(y, num_classes).float()
         return lerp_rows(rows, self.partner, self.lam)
 
@@ -172,9 +173,11 @@ class Mixture:
                 'example torch.nn.functional.cross_entropy or nn.CrossEntropyLoss(reduction="none")'
             )
         lam = self.lam_like(loss)
-        return (lam * loss + (1 - lam) * partner_loss).mean()
+        wide = torch.promote_types(loss.dtype, torch.float32)
+        return (lam * loss.to(wide) + (1 - lam) * partner_loss.to(wide)).mean()
 
-    def _check_rows(self, name: str, x: Tensor) -> None:
+    def check_rows(self, name: str, x: Tensor) -> None:
+        """An error that names the argument, unless it is a tensor of B rows on the device of the mixture."""
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: expected a tensor of shape ({len(self)}, ...), got {_describe(x)}")
         if x.ndim == 0 or x.shape[0] != len(self):
@@ -208,7 +211,7 @@ def draw_mixture(
             at the other end). With ``per="pair"`` the pairing is an involution: a random matching, the neighbours
             0-1, 2-3, ..., or flip; a row left over is its own partner.
         generator: a CPU generator; with it, no global random state is read or moved. Default: torch's global one.
-        device: where the mixture is needed.
+        device: where the mixture is needed; default torch's default device.
 
     Raises:
         TypeError: ``batch_size`` or ``alpha`` is not a number, ``generator`` is not a ``torch.Generator``.
@@ -224,8 +227,8 @@ def draw_mixture(
         return Mixture.identity(batch_size, device)
 
     # Always drawn, even where it is not used: the order of draws does not depend on the pairing.
-    order = torch.randperm(batch_size, generator=generator)
-    rows = torch.arange(batch_size)
+    order = torch.randperm(batch_size, **random_source(generator))
+    rows = torch.arange(batch_size, device="cpu")
     if pairing == "flip":
         partner, pair = rows.flip(0), torch.minimum(rows, rows.flip(0))
     elif per == "pair":
@@ -241,9 +244,8 @@ def draw_mixture(
     lam = _draw_lam(() if per == "batch" else (batch_size,), alpha, generator)
     if per == "pair":
         lam = lam[pair]
-    if device is not None:
-        lam, partner = lam.to(device, non_blocking=True), partner.to(device, non_blocking=True)
-    return Mixture(lam, partner)
+    device = torch.empty(0).device if device is None else device
+    return Mixture(lam.to(device, non_blocking=True), partner.to(device, non_blocking=True))
 
 
 def _draw_lam(shape: tuple[int, ...], alpha: float, generator: torch.Generator | None) -> Tensor:
@@ -252,11 +254,18 @@ def _draw_lam(shape: tuple[int, ...], alpha: float, generator: torch.Generator |
     A gamma variable of shape alpha is Gamma(alpha + 1) * U^(1 / alpha) (Marsaglia and Tsang, 2000, section 6). For
     small alpha it underflows, so the two are compared as logarithms: lam = G1 / (G1 + G2) = sigmoid(log G1 - log G2).
     """
-    concentration = torch.full((2, *shape), alpha + 1, dtype=torch.float64)
+    # A sum, not torch.full: a compiled graph then takes alpha as an input and a schedule does not compile it anew.
+    concentration = torch.ones((2, *shape), dtype=torch.float64, device="cpu") + alpha
     log_gamma = torch._standard_gamma(concentration, generator=generator).log()
-    log_uniform = (1 - torch.rand((2, *shape), dtype=torch.float64, generator=generator)).log()
+    uniform = torch.rand((2, *shape), dtype=torch.float64, **random_source(generator))
+    log_uniform = (1 - uniform).log()
     difference = (log_gamma[0] - log_gamma[1]) + (log_uniform[0] - log_uniform[1]) / alpha
     return difference.sigmoid().float()
+
+
+def random_source(generator: torch.Generator | None) -> dict:
+    """Keywords to draw on the CPU. Passing ``generator=None`` would compile a graph anew for each batch size."""
+    return {"device": "cpu"} if generator is None else {"device": "cpu", "generator": generator}
 
 
 class MixupModule(nn.Module):
@@ -299,7 +308,7 @@ def check_alpha(alpha: float) -> float:
             alpha = alpha.item()  # numpy and torch scalars
         except (AttributeError, ValueError, RuntimeError):
             raise TypeError(f"alpha: expected a number >= 0, got {_describe(alpha)}") from None
-    if not (math.isfinite(alpha) and alpha >= 0):
+    if not 0 <= alpha < math.inf:  # NaN fails too; math.isfinite would break torch.compile once alpha changes
         raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
     return float(alpha)
 
@@ -331,18 +340,20 @@ def check_generator(generator: torch.Generator | None) -> None:
         )
 
 
-def check_class_indices(y: Tensor, num_classes: int, ignore_index: int | None = None, ndim: int = 1) -> Tensor:
+def check_class_indices(
+    name: str, y: Tensor, num_classes: int, ignore_index: int | None = None, ndim: int = 1
+) -> Tensor:
     """Class indices as int64; an error if they are one-hot rows, fractional, of another rank or out of range."""
     if isinstance(num_classes, bool) or not isinstance(num_classes, (int, torch.SymInt)) or num_classes < 1:
         raise ValueError(f"num_classes: expected an integer >= 1, got {num_classes!r}")
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise TypeError(
-            f"labels: expected integer class indices, got {y.dtype}. Soft or multi-label targets go through "
+            f"{name}: expected integer class indices, got {y.dtype}. Soft or multi-label targets go through "
             "mixture.targets(y) or mixture.loss(loss_fn, prediction, y) as floating tensors"
         )
     if y.ndim != ndim:
         raise TypeError(
-            f"labels: expected class indices with {ndim} axes, got integers of shape {tuple(y.shape)}. One-hot rows "
+            f"{name}: expected class indices with {ndim} axes, got integers of shape {tuple(y.shape)}. One-hot rows "
             "are soft labels: pass them as floats (y.float()), or as indices (y.argmax(1))"
         )
     y = y.long()
@@ -351,7 +362,7 @@ def check_class_indices(y: Tensor, num_classes: int, ignore_index: int | None = 
         if ignore_index is not None:
             valid |= y == ignore_index
         if not bool(valid.all()):
-            raise ValueError(f"labels: expected class indices from 0 to {num_classes - 1}, got {_extremes(y)}")
+            raise ValueError(f"{name}: expected class indices from 0 to {num_classes - 1}, got {_extremes(y)}")
     return y
 
 
