@@ -16,6 +16,8 @@ import yaml
 from nbformat import v4
 from nbval.plugin import get_sanitize_patterns
 
+from mixup_modalities.lab.announce import Announcement
+
 ROOT = Path(__file__).parents[1]
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
 NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
@@ -107,6 +109,10 @@ def stream(text, name="stdout"):
     return [v4.new_output("stream", name=name, text=text)]
 
 
+def sample_box():
+    return Announcement("Digits", is_sample=True, counts={"train": 5}, licence="", lossy=False, notes=(), name="mnist")
+
+
 SPOILERS = {
     "used 2 times": lambda nb: nb.cells[2].update(id=nb.cells[1].id),
     "without an id": lambda nb: nb.cells[2].pop("id"),
@@ -131,6 +137,7 @@ SPOILERS = {
     "raised ValueError": lambda nb: nb.cells[3].update(
         outputs=[v4.new_output("error", ename="ValueError", evalue="x")]
     ),
+    "ran on an offline sample": lambda nb: nb.cells[2].update(outputs=stream(repr(sample_box()))),
     "shows a widget": lambda nb: nb.cells[3].update(outputs=[v4.new_output("display_data", {tool.WIDGET: {}})]),
     "without alt text": lambda nb: nb.cells[3].metadata.pop("mystnb"),
     "metadata holds 'execution'": lambda nb: nb.cells[2].metadata.update(execution={"iopub.status.busy": "12:00"}),

@@ -34,6 +34,7 @@ LANGUAGE = {
 }
 # What editors and kernels leave behind; it differs between two runs of the same notebook.
 NOISE = {"ExecuteTime", "collapsed", "execution", "scrolled", "trusted", "vscode", "widgets"}
+SAMPLE_BOX = "Offline sample, not the real data"  # mixup_modalities.lab.announce
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 # Long runs of base64 (sound, packed arrays) hold any short string by chance: they are cut out before looking.
@@ -118,6 +119,9 @@ def page_faults(nb) -> list[str]:
         found.append(f"{lines_of(nb.cells[settings[0]])} lines of settings, at most {MAX_SETTINGS_LINES}")
     if not any(EXACT in tags_of(cell) for cell in nb.cells if cell.cell_type == "code"):
         found.append(f"no cell is tagged '{EXACT}': nbval would compare nothing")
+    shown = [text for cell in nb.cells for output in cell.get("outputs", []) for text in texts_of(output).values()]
+    if any(SAMPLE_BOX in text for text in shown) and not any("sample=True" in cell.source for cell in nb.cells):
+        found.append('ran on an offline sample; prepare the real data first: make data SETS="..."')
     return found
 
 
