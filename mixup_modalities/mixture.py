@@ -156,14 +156,14 @@ class Mixture:
             y: ``(B, ...)`` labels of the unmixed batch, of any type that ``loss_fn`` takes.
 
         Returns:
-            A scalar tensor: axes of the loss beyond the first are averaged too.
+            A scalar tensor, float32 for a loss in half precision; axes of the loss beyond the first are averaged too.
 
         Raises:
             TypeError: ``y`` or ``prediction`` is not a tensor.
             ValueError: the loss is already reduced to a scalar, or its first axis is not B.
         """
-        self._check_rows("prediction", prediction)
-        self._check_rows("y", y)
+        self.check_rows("prediction", prediction)
+        self.check_rows("y", y)
         keywords = {"reduction": "none"} if _takes_reduction(loss_fn) else {}
         loss, partner_loss = (loss_fn(prediction, t, **keywords) for t in (y, y.index_select(0, self.partner)))
         if not isinstance(loss, Tensor) or loss.ndim == 0 or loss.shape[0] != len(self):
@@ -378,12 +378,16 @@ def values_readable(*tensors: Tensor) -> bool:
     )
 
 
-@torch.compiler.assume_constant_result
 def _takes_reduction(loss_fn: Callable) -> bool:
     try:
         return "reduction" in inspect.signature(loss_fn).parameters
     except (TypeError, ValueError):  # a builtin without a signature
         return False
+
+
+# All that torch.compiler.assume_constant_result sets; to call it here would import torch's compiler with the library,
+# which takes longer than importing torch.
+_takes_reduction._dynamo_marked_constant = True
 
 
 def _describe(value: object) -> str:
