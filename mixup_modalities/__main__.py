@@ -17,6 +17,7 @@ from mixup_modalities.lab.errors import LabError
 COMMANDS = {
     "data": ("mixup_modalities.lab.data_command", "prepare and list the data sets"),
     "run": ("mixup_modalities.lab.run_command", "train recipes of the book and write the ledger"),
+    "bench": ("mixup_modalities.lab.benchmark", "measure what mixing costs, beside other libraries"),
     "results": ("mixup_modalities.lab.results_command", "show the ledger beside published figures"),
 }
 

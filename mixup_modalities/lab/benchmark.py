@@ -1,0 +1,343 @@
+"""What mixing costs, measured against everything a user would pick instead, in one run.
+
+The yardstick is a copy of the batch, `x.clone()`: two passes over memory, one to read and one to write. Contenders
+take turns, one call each, so that whatever else the machine does hits them all; a contender's time is its median, and
+what is reported is the ratio to the copy. Each contender is looked at with the mixing matrix before it is timed: speed
+does not count where the result is wrong.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from mixup_modalities.audit import mixing_matrix
+from mixup_modalities.image import ImageMixup
+from mixup_modalities.kernels import lerp_rows
+from mixup_modalities.lab.runtime import device_name, pick_device, stream
+from mixup_modalities.mixture import Mixture, draw_mixture
+from mixup_modalities.text import mix_embeddings
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+SHAPES = {
+    "small": (512, 3, 32, 32),
+    "medium": (256, 3, 64, 64),
+    "large": (128, 3, 224, 224),
+    "huge": (256, 3, 224, 224),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender in one case.
+
+    Attributes:
+        case: such as "float images 256x3x64x64".
+        contender: such as "ours, roll".
+        milliseconds: median time of a call.
+        ratio: to a copy of the same batch in the same run.
+        gigabytes_per_second: bytes of the batch read and of the result written, each once, by the median time.
+        extra_bytes: largest memory held beyond the arguments during a call, in units of the result; None on a device
+            that does not tell.
+        repeats: calls that were timed.
+    """
+
+    case: str
+    contender: str
+    milliseconds: float
+    ratio: float
+    gigabytes_per_second: float
+    extra_bytes: float | None
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch and the functions that mix it; the first is the copy that all are measured by."""
+
+    name: str
+    contenders: dict[str, Callable[[], object]]
+    bytes_moved: int
+    result_bytes: int
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peers(num_classes: int) -> dict[str, Callable[[Tensor, Tensor], tuple]]:
+    """Mixups of other libraries, where installed, as `(x, y) -> (x_mixed, soft_targets)`, alpha = 1."""
+    found: dict[str, Callable[[Tensor, Tensor], tuple]] = {}
+    if importlib.util.find_spec("torchvision"):
+        from torchvision.transforms import v2
+
+        found["torchvision v2 MixUp"] = v2.MixUp(num_classes=num_classes, alpha=1.0)
+    if importlib.util.find_spec("timm"):
+        from timm.data import Mixup
+
+        found["timm Mixup"] = Mixup(mixup_alpha=1.0, label_smoothing=0.0, num_classes=num_classes)
+    if importlib.util.find_spec("kornia"):
+        import kornia.augmentation as K
+
+        kornia_mixup = K.RandomMixUpV2(data_keys=["input", "class"])
+
+        def kornia(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            mixed, labels = kornia_mixup(x, y)
+            own, partner = (F.one_hot(labels[:, i].long(), num_classes).float() for i in (0, 1))
+            return mixed, torch.lerp(own, partner, labels[:, 2:3])
+
+        found["kornia RandomMixUpV2"] = kornia
+    return found
+
+
+def check(name: str, mixup: Callable) -> None:
+    """Raise unless the rows of the mixing matrix sum to one, with two sources at most, and it is not the identity."""
+    matrices = torch.stack([mixing_matrix(mixup, 8) for _ in range(4)])
+    right = (matrices.sum(2) - 1).abs().max() < 1e-3 and (matrices.abs() > 1e-3).sum(2).max() <= 2
+    if not right or torch.equal(matrices.round(), torch.eye(8).expand(4, 8, 8)):
+        raise AssertionError(f"{name} does not mix: its matrices are {matrices}")
+
+
+def image_case(shape: tuple[int, ...], device: torch.device) -> Case:
+    """Float images that are already normalised."""
+    generator = stream(0, "benchmark")
+    x = torch.randn(shape, generator=generator).to(device)
+    y = torch.arange(shape[0], device=device) % 10
+    contenders: dict[str, Callable[[], object]] = {"clone": x.clone}
+    for label, options in {
+        "ours, roll": {"pairing": "roll"},
+        "ours, flip": {"pairing": "flip"},
+        "ours, shuffle": {},
+        "ours, shuffle, one lam a row": {"per": "sample"},
+    }.items():
+        check(label, ImageMixup(1.0, **options))
+        mixture = draw_mixture(shape[0], 1.0, generator=generator, device=device, **options)
+        contenders[label] = lambda mixture=mixture: mixture.mix(x)
+    module = ImageMixup(1.0, pairing="roll")
+    contenders["ours, roll, draw included"] = lambda: module(x, generator=generator)
+    shuffled = draw_mixture(shape[0], 1.0, generator=generator, device=device)
+    contenders["plain torch: gather, then lerp"] = lambda: lerp_rows(x, shuffled.partner, shuffled.lam)
+    contenders["naive torch: lam * x + (1 - lam) * x[p]"] = lambda: (
+        shuffled.lam * x + (1 - shuffled.lam) * x[shuffled.partner]
+    )
+    for name, peer in peers(10).items():
+        check(name, peers(8)[name])
+        batch = x.clone()  # timm writes into it
+        contenders[name] = lambda peer=peer, batch=batch: peer(batch, y)
+    size = x.numel() * x.element_size()
+    return Case(f"float images {'x'.join(map(str, shape))}", contenders, 2 * size, size)
+
+
+def uint8_case(shape: tuple[int, ...], device: torch.device) -> Case:
+    """uint8 images to normalised float32: the copy moves as many bytes as this must, one read and four written."""
+    generator = stream(0, "benchmark")
+    x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
+    y = torch.arange(shape[0], device=device) % 10
+    ours = ImageMixup(1.0, mean=MEAN, std=STD).to(device)
+    contenders: dict[str, Callable[[], object]] = {"clone": lambda: x.to(torch.float32)}
+    contenders["ours, uint8 to mixed floats"] = lambda: ours(x, generator=generator)
+    if importlib.util.find_spec("torchvision"):
+        from torchvision.transforms import v2
+
+        normalise = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+        for name, peer in peers(10).items():
+            contenders[f"torchvision ToDtype + Normalize, {name}"] = lambda peer=peer: peer(normalise(x), y)
+    return Case(f"uint8 images {'x'.join(map(str, shape))}", contenders, 5 * x.numel(), 4 * x.numel())
+
+
+def gradient_case(shape: tuple[int, ...], device: torch.device) -> Case:
+    """Forward and backward of the mixing, the gradient given: two of the copies are the floor."""
+    generator = stream(0, "benchmark")
+    x = torch.randn(shape, generator=generator).to(device).requires_grad_()
+    gradient = torch.randn(shape, generator=generator).to(device)
+
+    def both(mix: Callable[[Tensor], Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(mix(x), x, gradient)
+
+    contenders: dict[str, Callable[[], object]] = {"clone": lambda: (x.detach().clone(), gradient.clone())}
+    for label, options in {"roll": {"pairing": "roll"}, "shuffle": {}}.items():
+        m: Mixture = draw_mixture(shape[0], 1.0, generator=generator, device=device, **options)
+        contenders[f"ours, {label}"] = both(m.mix)
+        contenders[f"plain torch, {label}"] = both(lambda x, m=m: lerp_rows(x, m.partner, m.lam))
+    size = x.numel() * x.element_size()
+    return Case(f"forward and backward {'x'.join(map(str, shape))}", contenders, 4 * size, 2 * size)
+
+
+def text_case(shape: tuple[int, ...], device: torch.device) -> Case:
+    """Token embeddings `(B, T, D)` with padding."""
+    generator = stream(0, "benchmark")
+    x = torch.randn(shape, generator=generator).to(device)
+    lengths = torch.randint(shape[1] // 4, shape[1] + 1, (shape[0], 1), generator=generator)
+    mask = (torch.arange(shape[1]) < lengths).long().to(device)
+    contenders: dict[str, Callable[[], object]] = {"clone": x.clone}
+    for label, options in {"roll": {"pairing": "roll"}, "shuffle": {}}.items():
+        m = draw_mixture(shape[0], 1.0, generator=generator, device=device, **options)
+        contenders[f"ours, {label}, padding zeroed"] = lambda m=m: mix_embeddings(x, mask, m)
+        contenders[f"ours, {label}, no padding"] = lambda m=m: mix_embeddings(x, None, m)
+        contenders[f"naive torch, {label}, padding mixed in"] = lambda m=m: m.lam * x + (1 - m.lam) * x[m.partner]
+    size = x.numel() * x.element_size()
+    return Case(f"embeddings {'x'.join(map(str, shape))}", contenders, 2 * size, size)
+
+
+def audio_case(clips: int, device: torch.device) -> Case:
+    """One-second clips to mixed log-mel; the yardstick is the front end without mixing."""
+    from mixup_modalities.audio import LogMel, SpectrogramMixup
+
+    generator = stream(0, "benchmark")
+    x = torch.randn(clips, 16000, generator=generator).mul_(0.1).to(device)
+    front_end = LogMel(sample_rate=16000).to(device)
+    contenders: dict[str, Callable[[], object]] = {"LogMel, no mixing": lambda: front_end(x)}
+    for domain in ("waveform", "power", "log"):
+        for gain_aware in (False, True):
+            mixup = SpectrogramMixup(front_end, alpha=1.0, domain=domain, gain_aware=gain_aware)
+            label = f"ours, {domain}" + (", gain-aware" if gain_aware else "")
+            contenders[label] = lambda mixup=mixup: mixup(x, generator=generator)
+    size = x.numel() * x.element_size()
+    return Case(f"audio, {clips} clips of one second", contenders, 2 * size, front_end(x[:1]).numel() * 4 * clips)
+
+
+def cases(suite: str, device: torch.device, quick: bool) -> Iterator[Case]:
+    """The cases of a suite, made one after the other so that only one batch is in memory."""
+    sizes = [SHAPES["small"], SHAPES["medium"]] + ([] if quick else [SHAPES["large"]])
+    sizes += [SHAPES["huge"]] if device.type == "cuda" else []
+    if suite in ("images", "all"):
+        for shape in sizes:
+            yield image_case(shape, device)
+            yield uint8_case(shape, device)
+            yield gradient_case(shape, device)
+    if suite in ("text", "all"):
+        yield text_case((64, 128, 256) if quick else (256, 128, 768), device)
+    if suite in ("audio", "all"):
+        yield audio_case(32 if quick else 256, device)
+
+
+def measure(case: Case, device: torch.device, repeats: int) -> list[Row]:
+    """Time the contenders of a case in turns."""
+    times: dict[str, list[float]] = {name: [] for name in case.contenders}
+    for turn in range(repeats + 2):
+        for name, contender in case.contenders.items():
+            synchronise(device)
+            start = time.perf_counter()
+            result = contender()
+            synchronise(device)
+            if turn >= 2:  # the first two turns warm up
+                times[name].append(time.perf_counter() - start)
+            del result
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+    yardstick = next(iter(medians.values()))
+    return [
+        Row(
+            case.name,
+            name,
+            1e3 * seconds,
+            seconds / yardstick,
+            case.bytes_moved / seconds / 1e9,
+            peak_memory(case.contenders[name], device) / case.result_bytes,
+            repeats,
+        )
+        for name, seconds in medians.items()
+    ]
+
+
+def peak_memory(function: Callable[[], object], device: torch.device) -> float:
+    """Largest number of bytes that a call holds at once beyond what was there before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler announces itself on stderr otherwise
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def provenance(device: torch.device) -> dict[str, object]:
+    """What the numbers were measured on."""
+    versions = {"torch": torch.__version__}
+    for name in ("torchvision", "torchaudio", "timm", "kornia"):
+        if importlib.util.find_spec(name):
+            versions[name] = importlib.metadata.version(name)
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    return {
+        "device": device_name(device),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": versions,
+        "commit": commit or "unknown",
+    }
+
+
+def benchmark(
+    suite: str = "all", *, device: str | None = None, repeats: int = 25, quick: bool = False, progress: bool = True
+) -> dict[str, object]:
+    """Run a suite.
+
+    Args:
+        suite: "images", "text", "audio" or "all".
+        device: default: cuda, then mps, then cpu.
+        repeats: timed calls of each contender.
+        quick: smaller batches.
+        progress: show a bar.
+
+    Returns:
+        `provenance` and `rows`, ready for JSON.
+    """
+    where = pick_device(device)
+    rows = []
+    for case in tqdm(cases(suite, where, quick), disable=not progress, unit="case"):
+        rows += measure(case, where, repeats)
+    return {"provenance": provenance(where), "rows": [asdict(row) for row in rows]}
+
+
+def configure(parser) -> None:
+    """Add the arguments of `bench`."""
+    parser.add_argument("--suite", choices=["images", "text", "audio", "all"], default="all")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
+    parser.add_argument("--repeats", type=int, default=25, metavar="N", help="timed calls of each contender")
+    parser.add_argument("--quick", action="store_true", help="smaller batches, for a first look")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the numbers and what they were measured on")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> None:
+    """Measure, print a table, write the file."""
+    report = benchmark(args.suite, device=args.device, repeats=args.repeats, quick=args.quick)
+    case = None
+    for row in report["rows"]:
+        if row["case"] != case:
+            case = row["case"]
+            print(f"\n{case}\n  {'ratio':>6}  {'ms':>9}  {'GB/s':>6}  {'memory':>6}")
+        print(
+            f"  {row['ratio']:6.2f}  {row['milliseconds']:9.2f}  {row['gigabytes_per_second']:6.1f}  "
+            f"{row['extra_bytes']:6.2f}  {row['contender']}"
+        )
+    print("\nratio: to the first line of each case; memory: the most held at once, in units of the result")
+    if args.json:
+        made = args.json.with_suffix(args.json.suffix + ".tmp")
+        made.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        made.replace(args.json)
+        print(f"written to {args.json}")

@@ -1,0 +1,60 @@
+"""The benchmark: what it measures by, that it refuses a wrong contender, and that it counts memory rightly."""
+
+import json
+
+import pytest
+import torch
+
+from mixup_modalities.__main__ import main
+from mixup_modalities.lab import benchmark
+
+CPU = torch.device("cpu")
+
+
+def test_the_first_contender_is_the_yardstick():
+    x = torch.randn(64, 64)
+    case = benchmark.Case("copy", {"clone": x.clone, "twice": lambda: (x.clone(), x.clone())}, 2 * 4 * 4096, 4 * 4096)
+    copy, twice = benchmark.measure(case, CPU, repeats=3)
+    assert copy.ratio == 1
+    assert (copy.extra_bytes, twice.extra_bytes) == (1, 2)
+    assert copy.gigabytes_per_second == pytest.approx(2 * 4 * 4096 / copy.milliseconds / 1e6)
+
+
+def test_peak_memory_counts_what_is_held_at_once():
+    x = torch.randn(100, 100)
+    assert benchmark.peak_memory(lambda: x + 1, CPU) == pytest.approx(x.numel() * 4, rel=0.01)
+    assert benchmark.peak_memory(lambda: (x + 1) * (x - 1), CPU) == pytest.approx(3 * x.numel() * 4, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x, y: (x.clone(), y),
+        lambda x, y: (0.5 * x + 0.6 * x.roll(1, 0), y),
+        lambda x, y: (0.4 * x + 0.3 * x.roll(1, 0) + 0.3 * x.roll(2, 0), y),
+    ],
+    ids=["copies only", "weights sum to 1.1", "three sources"],
+)
+def test_a_contender_that_does_not_mix_is_refused(wrong):
+    with pytest.raises(AssertionError, match="does not mix"):
+        benchmark.check("wrong", wrong)
+
+
+def test_every_installed_peer_mixes():
+    found = benchmark.peers(8)
+    assert {"torchvision v2 MixUp", "timm Mixup", "kornia RandomMixUpV2"} <= set(found)
+    for name, peer in found.items():
+        benchmark.check(name, peer)
+
+
+def test_the_file_holds_numbers_and_provenance(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "cases", lambda suite, device, quick: [benchmark.image_case((8, 3, 4, 4), device)])
+    path = tmp_path / "bench.json"
+    assert main(["bench", "--repeats", "1", "--device", "cpu", "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert report["provenance"]["versions"]["torch"] == torch.__version__
+    assert {"device", "threads", "commit"} <= set(report["provenance"])
+    assert report["rows"][0]["contender"] == "clone"
+    assert all(row["milliseconds"] > 0 for row in report["rows"])
+    assert "ours, roll" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [path]
