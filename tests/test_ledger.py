@@ -12,7 +12,16 @@ import pytest
 
 from mixup_modalities.__main__ import main
 from mixup_modalities.lab import ledger, run_command
-from mixup_modalities.lab.ledger import LedgerError, append, beside_published, published, read, summarise
+from mixup_modalities.lab.ledger import (
+    LedgerError,
+    append,
+    beside_published,
+    caption,
+    published,
+    read,
+    summarise,
+    table,
+)
 from mixup_modalities.lab.metrics import mean_interval
 
 
@@ -159,22 +168,22 @@ def test_summary_is_mean_interval_and_n_of_each_experiment(path):
         append(row(recipe="toy-2", seed=seed, accuracy=value / 2, commit="d" * 40), path)
     append(row(seed=0, data="sample", dataset_sha256="cd", accuracy=0.1), path)
     append(row(seed=0, epochs=9, accuracy=0.9), path)
-    table = summarise(read(path), ["accuracy"])
-    assert table["recipe"].tolist() == ["toy-1", "toy-2", "toy-1", "toy-1"]
-    assert table["n"].tolist() == [3, 3, 1, 1]
-    first = table.iloc[0]
+    made = summarise(read(path), ["accuracy"])
+    assert made["recipe"].tolist() == ["toy-1", "toy-2", "toy-1", "toy-1"]
+    assert made["n"].tolist() == [3, 3, 1, 1]
+    first = made.iloc[0]
     assert (first["mean"], first["low"], first["high"], first["n"]) == pytest.approx(mean_interval(values))
-    assert table["data"].tolist() == ["real", "real", "sample", "real"] and table["epochs"].tolist() == [2, 2, 2, 9]
-    assert table["commits"].tolist()[:2] == ["ccccccc", "ddddddd"]
-    assert math.isnan(table["low"][2])
+    assert made["data"].tolist() == ["real", "real", "sample", "real"] and made["epochs"].tolist() == [2, 2, 2, 9]
+    assert made["commits"].tolist()[:2] == ["ccccccc", "ddddddd"]
+    assert math.isnan(made["low"][2])
 
 
 def test_a_seed_that_was_run_twice_counts_once(path):
     for value in (0.1, 0.7):
         append(row(accuracy=value), path)
     append(row(seed=1, accuracy=0.7), path)
-    table = summarise(read(path), ["accuracy"])
-    assert table["n"][0] == 2 and table["mean"][0] == 0.7
+    made = summarise(read(path), ["accuracy"])
+    assert made["n"][0] == 2 and made["mean"][0] == 0.7
 
 
 def test_summary_of_all_metrics_leaves_provenance_out(path):
@@ -184,14 +193,42 @@ def test_summary_of_all_metrics_leaves_provenance_out(path):
         summarise(read(path), ["f1"])
 
 
+def test_a_table_has_a_row_for_each_family_and_a_column_for_each_variant(path):
+    for recipe, seed, value in [("a-b-erm", 0, 0.5), ("a-b-erm", 1, 0.7), ("a-b-0.2", 0, 0.25), ("c-0.2", 0, 0.125)]:
+        append(row(recipe=recipe, seed=seed, accuracy=value), path)
+    made = table(read(path), "accuracy", digits=2)
+    interval = mean_interval([0.5, 0.7])
+    assert made.index.tolist() == ["a-b", "c"] and made.columns.tolist() == ["erm", "0.2"]
+    assert made.loc["a-b", "erm"] == f"0.60 [{interval.low:.2f}, {interval.high:.2f}]"
+    assert made.loc["a-b", "0.2"] == "0.25" and made.loc["c", "erm"] == "" and made.loc["c", "0.2"] == "0.12"
+    append(row(recipe="c-0.2", epochs=7), path)
+    with pytest.raises(
+        LedgerError, match=r"c-0\.2 has results on several data sets or after several numbers of epochs"
+    ):
+        table(read(path), "accuracy")
+
+
+def test_a_caption_says_where_numbers_come_from(path):
+    append(row(), path)
+    assert caption(read(path)) == "1 seed; real toy; cpu, fp32; torch 2; commit ccccccc"
+    append(row(seed=1, commit="d" * 40, device="NVIDIA H200", precision="bf16", lossy=True), path)
+    append(row(recipe="toy-2", data="sample"), path)
+    append(row(recipe="toy-2", data="sample", seed=1), path)
+    text = caption(read(path))
+    assert text.startswith(
+        "1 to 2 seeds; real toy; real toy, a lossy copy; sample of toy; NVIDIA H200, bf16; cpu, fp32"
+    )
+    assert text.endswith("commit ccccccc, ddddddd")
+
+
 def test_published_figures_have_sources_and_stand_beside_ours(path):
     figures = published()
     assert len(figures) > 50 and not (figures[["metric", "experiment", "source", "url"]] == "").any(axis=None)
     assert figures["value"].between(0, 1).all() and figures["url"].str.startswith("https://").all()
     append(row(recipe="mnist-full-mixup", dataset="mnist"), path)
-    table = beside_published(summarise(read(path), ["accuracy", "nll"]), figures)
-    assert table["published"].tolist()[0] == 0.9961 and math.isnan(table["published"][1])
-    assert "hysts" in table["source"][0]
+    made = beside_published(summarise(read(path), ["accuracy", "nll"]), figures)
+    assert made["published"].tolist()[0] == 0.9961 and math.isnan(made["published"][1])
+    assert "hysts" in made["source"][0]
 
 
 def test_the_results_folder_is_found(tmp_path, monkeypatch):

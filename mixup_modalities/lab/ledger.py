@@ -170,6 +170,58 @@ def summarise(frame: pd.DataFrame, metrics: list[str] | None = None, level: floa
     return pd.DataFrame(found, columns=[*columns, "dataset_sha256", "devices", "commits"])
 
 
+def results(name: str) -> pd.DataFrame:
+    """Return the rows of one file of the ledger, such as "mnist", from the folder of results."""
+    return read(results_folder() / f"{name}.csv")
+
+
+def table(frame: pd.DataFrame, metric: str, digits: int = 3) -> pd.DataFrame:
+    """Return a metric as a table to read: a row for each family of recipes, a column for each variant.
+
+    The variant is what follows the last dash of a recipe's name: "mnist-noise-40-8" is variant "8" of "mnist-noise-40".
+
+    Args:
+        frame: rows as `read` returns them, of one data set and one number of epochs for each recipe.
+        metric: a column of it.
+        digits: after the point.
+
+    Returns:
+        Texts "mean [low, high]" (95 % t interval over seeds; only the mean of a single seed), "" where nothing was run.
+
+    Raises:
+        LedgerError: a recipe stands there with several data sets or numbers of epochs, which no table should blend.
+    """
+    summary = summarise(frame, [metric])
+    if summary["recipe"].duplicated().any():
+        twice = summary["recipe"][summary["recipe"].duplicated()].iloc[0]
+        raise LedgerError(f"{twice} has results on several data sets or after several numbers of epochs: choose one")
+    cells: dict[str, dict[str, str]] = {}
+    for row in summary.itertuples():
+        family, _, variant = row.recipe.rpartition("-")
+        text = f"{row.mean:.{digits}f}"
+        if row.n > 1:
+            text += f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+        cells.setdefault(family, {})[variant] = text
+    return pd.DataFrame.from_dict(cells, orient="index").fillna("")
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """Return where the numbers of a table come from, in a sentence: seeds, data, device, precision, versions, commits."""
+    frame = runs(frame)
+    counts = sorted(set(frame.groupby(EXPERIMENT)["seed"].count()))
+    seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    sets = {f"{'real' if d == 'real' else 'sample of'} {name}" + (", a lossy copy" if lossy else "")
+            for d, name, lossy in zip(frame["data"], frame["dataset"], frame["lossy"])}  # fmt: skip
+    where = {f"{device}, {precision}" for device, precision in zip(frame["device"], frame["precision"])}
+    parts = [
+        f"{seeds} seed{'s' if counts[-1] > 1 else ''}",
+        *sorted(sets),
+        *sorted(where),
+        *sorted(set(frame["versions"])),
+    ]
+    return "; ".join([*parts, "commit " + ", ".join(sorted({commit[:7] for commit in frame["commit"]}))])
+
+
 def published(folder: str | os.PathLike | None = None) -> pd.DataFrame:
     """Return the published figures, each with its source; `recipe` is ours that comes nearest, or empty.
 
