@@ -17,6 +17,8 @@ settings.register_profile(
 )
 settings.load_profile("mixup")
 
+torch.set_num_threads(1)  # pytest -n starts a process a core
+
 
 def available_devices() -> list[str]:
     """Names of the devices a tensor can live on here: cpu, and cuda or mps where there is one."""
