@@ -206,7 +206,7 @@ def table(frame: pd.DataFrame, metric: str, digits: int = 3) -> pd.DataFrame:
 
 
 def caption(frame: pd.DataFrame) -> str:
-    """Return where the numbers of a table come from, in a sentence: seeds, data, device, precision, versions, commits."""
+    """Return where the numbers of a table come from: seeds, data, device, precision, versions, commits."""
     frame = runs(frame)
     counts = sorted(set(frame.groupby(EXPERIMENT)["seed"].count()))
     seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
