@@ -304,13 +304,12 @@ def test_every_module_named_in_the_registry_keeps_its_promise(name):
 
 
 @pytest.mark.parametrize("name", datasets.MODULES)
-def test_every_sample_is_small_sound_and_always_the_same(name, tmp_path):
-    first, second = (load(name, root=tmp_path) for _ in range(2))
-    assert first.is_sample
-    assert first.name == name
-    assert first.card.sha256 == second.card.sha256
-    assert first.card.licence
-    assert sum(first.card.counts.values()) >= 900
-    assert first.validation is not None
-    for split in first.splits.values():
-        assert set(split.y.tolist()) == set(range(len(first.classes)))
+def test_every_sample_is_small_and_sound(name, tmp_path):
+    data = load(name, root=tmp_path)
+    assert data.is_sample
+    assert data.name == name
+    assert data.card.licence
+    assert 900 <= sum(data.card.counts.values()) <= 10_000
+    assert data.validation is not None
+    for split in data.splits.values():
+        assert set(split.y.tolist()) == set(range(len(data.classes)))

@@ -1,6 +1,7 @@
 """The offline samples: fixed, stratified, disjoint, and learnable enough to carry a chapter."""
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional
 
@@ -46,9 +47,17 @@ def test_a_nearest_neighbour_reads_the_digits():
     assert (data.train.y[nearest] == data.test.y).float().mean() > 0.9
 
 
-def test_samples_leave_the_global_generators_alone():
+@pytest.mark.parametrize("make", [samples.digits, samples.drawn])
+def test_a_sample_is_the_same_every_time_and_leaves_the_global_generator_alone(make):
     before = torch.get_rng_state()
-    samples.digits()
+    first = make()
+    samples._pictures.cache_clear()
+    samples._resized_digits.cache_clear()
+    second = make()
+    for a, b in zip(first.splits.values(), second.splits.values()):
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.y, b.y)
+        assert a.x.data_ptr() != b.x.data_ptr()
     assert torch.equal(torch.get_rng_state(), before)
 
 
