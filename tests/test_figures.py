@@ -228,10 +228,14 @@ def test_a_mixing_slider_keeps_matrix_images_and_label_together():
         matrix, label, first, second = frame.data
         np.testing.assert_allclose(matrix.z, w[f])
         np.testing.assert_allclose(label.y, targets[f])
-        assert [int(np.asarray(image.z)[0, 0, 0]) for image in (first, second)] == [
-            round(255 * (1 - lam[f])),
-            round(255 * lam[f]),
-        ]
+        assert [int(image.z[0, 0]) for image in (first, second)] == [round(255 * (1 - lam[f])), round(255 * lam[f])]
+
+
+def test_a_mixing_slider_shows_colours():
+    images = RNG(0).uniform(size=(5, 2, 3, 4, 4))
+    figure = figures.mixing_slider(np.zeros((5, 2, 2)), images, np.zeros((5, 2)), LAMBDAS, ["a", "b"])
+    shown = np.asarray(figure.frames[3].data[3].z)
+    np.testing.assert_array_equal(shown, np.moveaxis(np.round(images[3, 1] * 255), 0, -1))
 
 
 def test_decision_boundary_shows_the_mean_and_a_line_for_each_seed():

@@ -102,7 +102,7 @@ def image_label_slider(
     ]
     figure = slider_figure(frames, labels, titles=["mixed image", "mixed label"], start=start, height=height)
     _square(figure, 0, ticks=False)
-    figure.update_yaxes(range=[0, 1.02], title_text="weight", row=1, col=2)
+    figure.update_yaxes(range=[0, 1.02], row=1, col=2)
     figure.update_xaxes(type="category", row=1, col=2)
     return set_alt_text(
         figure,
@@ -124,7 +124,7 @@ def mixing_slider(
 
     Args:
         matrices: `(F, 2, 2)`, the mixing matrix at each position.
-        images: `(F, 2, H, W)`, the two mixed images, as `show_images` takes them.
+        images: `(F, 2, H, W)` or `(F, 2, C, H, W)`, the two mixed images, as `show_images` takes them.
         targets: `(F, C)`, the mixed label of the first image.
         labels: `F` values of lambda, as texts.
         class_names: `C` names.
@@ -136,8 +136,9 @@ def mixing_slider(
     """
     matrices = _frames(matrices, "matrices", len(labels), 3).astype(float)
     expect(matrices.shape[1:] == (2, 2), "matrices", "shape (F, 2, 2)", f"shape {matrices.shape}")
-    images = _frames(images, "images", len(labels), 4)
-    expect(images.shape[1] == 2, "images", "shape (F, 2, H, W)", f"shape {images.shape}")
+    images = as_array(images, "images")
+    good = images.ndim in (4, 5) and images.shape[:2] == (len(labels), 2)
+    expect(good, "images", f"shape ({len(labels)}, 2, H, W) or ({len(labels)}, 2, C, H, W)", f"shape {images.shape}")
     weights = _frames(targets, "targets", len(labels), 2).astype(float)
     expect(len(class_names) == weights.shape[1], "class_names", f"{weights.shape[1]} names", str(len(class_names)))
     first, second = (as_pictures(images[:, k], "images") for k in range(2))
@@ -148,8 +149,8 @@ def mixing_slider(
             go.Bar(
                 x=list(class_names), y=np.round(weights[f], 4), marker_color=COLORS["mixup"], hovertemplate="%{y:.2f}"
             ),
-            go.Image(z=first[f], hoverinfo="skip"),
-            go.Image(z=second[f], hoverinfo="skip"),
+            _picture(first[f]),
+            _picture(second[f]),
         ]
         for f in range(len(labels))
     ]
@@ -242,6 +243,14 @@ def _frames(stack: Any, name: str, count: int, dimensions: int) -> np.ndarray:
     good = array.ndim == dimensions and len(array) == count
     expect(good, name, f"{count} frames, {dimensions} dimensions in all", f"shape {array.shape}")
     return array
+
+
+def _picture(pixels: np.ndarray) -> Any:
+    """A trace that shows `(H, W, 3)` uint8; a grey image as a heat map, in a third of the bytes."""
+    if (pixels == pixels[..., :1]).all():
+        z = np.ascontiguousarray(pixels[..., 0])
+        return go.Heatmap(z=z, zmin=0, zmax=255, colorscale="gray", showscale=False, hoverinfo="skip")
+    return go.Image(z=pixels, hoverinfo="skip")
 
 
 def _square(figure: go.Figure, panel: int, ticks: bool = True) -> None:
