@@ -31,7 +31,8 @@ class _ImageModule(MixupModule):
         if not dtype.is_floating_point:
             raise TypeError(f"dtype: expected a floating dtype, got {dtype}")
         self.dtype, self.check_finite = dtype, check_finite
-        scale = shift = None
+        # Not buffers: they follow the images at each call, and model.half() or .to(dtype) does not round them.
+        self.scale = self.shift = None
         if mean is not None:
             mean, std = (torch.as_tensor(v, dtype=torch.float32, device="cpu").reshape(-1) for v in (mean, std))
             if len(mean) != len(std) and 1 not in (len(mean), len(std)):
@@ -41,9 +42,7 @@ class _ImageModule(MixupModule):
                     f"std: expected numbers > 0 and finite means, got mean={mean.tolist()}, std={std.tolist()}"
                 )
             # (u / 255 - mean) / std = u * scale + shift
-            scale, shift = 1 / (255 * std), -mean / std
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("shift", shift, persistent=False)
+            self.scale, self.shift = 1 / (255 * std), -mean / std
 
     def _check(self, images: Tensor) -> None:
         if not isinstance(images, Tensor):
@@ -70,7 +69,11 @@ class _ImageModule(MixupModule):
     def _normalise(self, images: Tensor) -> Tensor:
         """``(u / 255 - mean) / std`` in float32."""
         shape = (1, -1, *[1] * (images.ndim - 2))
-        return torch.addcmul(self.shift.view(shape), images.float(), self.scale.view(shape))
+        scale, shift = (v.view(shape) for v in self._scale_and_shift(images.device))
+        return torch.addcmul(shift, images.float(), scale)
+
+    def _scale_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        return self.scale.to(device, non_blocking=True), self.shift.to(device, non_blocking=True)
 
     def extra_repr(self) -> str:
         """The settings, for printing."""
@@ -129,8 +132,8 @@ class ImageMixup(_ImageModule):
             return (mixture.mix(images) if mixes else images), mixture
         if not mixes:
             return self._normalise(images).to(self.dtype), mixture
-        args = images, mixture.partner, mixture.lam, self.scale, self.shift, self.dtype
-        return normalise_and_mix_rows(*args), mixture
+        scale, shift = self._scale_and_shift(images.device)
+        return normalise_and_mix_rows(images, mixture.partner, mixture.lam, scale, shift, self.dtype), mixture
 
 
 class CutMix(_ImageModule):
