@@ -1,0 +1,76 @@
+"""The text entries of the tables in `recipes`: models, methods, and the settings of each experiment.
+
+Three networks, four sizes of the training set, four methods: no mixup, or mixup at word, hidden or sentence level with
+alpha = 1, the default of Guo et al. (2019). The tokenizer is trained on the texts drawn for training, no others.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+
+from mixup_modalities.lab.splits import Dataset
+from mixup_modalities.lab.text_data import tokenize, train_tokenizer
+from mixup_modalities.lab.text_models import BiLSTM, TextCNN, mixed_at, small_transformer
+from mixup_modalities.text import EmbeddingMixup
+
+LEVELS = ("word", "hidden", "sentence")
+VOCABULARY, MAX_LENGTH = 4000, 64
+# Rows of the training set, passes over them, batch size. A larger set gets fewer passes and more steps.
+SIZES = {"100": (100, 40, 50), "500": (500, 20, 50), "2000": (2000, 10, 100), "all": (None, 5, 100)}
+# Peak learning rate of each network: the best of 0.001, 0.002 and 0.004 on the validation set of TREC, without mixup.
+RATES = {"cnn": 0.004, "lstm": 0.004, "transformer": 0.002}
+
+
+def from_scratch(network: Callable[[int, int], nn.Module]) -> Callable[[Dataset], tuple[nn.Module, Dataset]]:
+    """Return an entry of `recipes.MODELS` that trains a tokenizer, then makes a network of its size.
+
+    Args:
+        network: `network(vocab_size, num_classes)` returns the untrained model.
+    """
+
+    def build(dataset: Dataset) -> tuple[nn.Module, Dataset]:
+        tokenizer = train_tokenizer(dataset.train.x, VOCABULARY)
+        model = network(tokenizer.get_vocab_size(), len(dataset.classes))
+        return model, tokenize(dataset, tokenizer, MAX_LENGTH)
+
+    return build
+
+
+TEXT_MODELS: dict[str, Callable[[Dataset], tuple[nn.Module, Dataset]]] = {
+    "text-cnn": from_scratch(TextCNN),
+    "text-lstm": from_scratch(BiLSTM),
+    "text-transformer": from_scratch(small_transformer),
+}
+
+
+def _mixes_at(level: str) -> Callable:
+    return lambda recipe, model: {"mixup": EmbeddingMixup(recipe.alpha), "forward": mixed_at(level)}
+
+
+TEXT_METHODS: dict[str, Callable[[Any, nn.Module], dict[str, Any]]] = {level: _mixes_at(level) for level in LEVELS}
+
+
+def text_settings() -> Iterator[dict[str, Any]]:
+    """Yield the fields of each text `Recipe`: "trec-100-cnn-erm", "trec-100-cnn-word", ..."""
+    for dataset in ("trec", "ag_news"):
+        for size, (rows, epochs, batch_size) in SIZES.items():
+            for network, lr in RATES.items():
+                for method in ("erm", *LEVELS):
+                    yield {
+                        "name": f"{dataset}-{size}-{network}-{method}",
+                        "ledger": "text",
+                        "dataset": dataset,
+                        "model": f"text-{network}",
+                        "method": method,
+                        "alpha": 0.0 if method == "erm" else 1.0,
+                        "num_train": rows,
+                        "num_validation": 454,
+                        "epochs": epochs,
+                        "batch_size": batch_size,
+                        "lr": lr,
+                        "optimizer": "adamw",
+                        "weight_decay": 0.01,
+                        "warmup": 0.1,
+                        "evaluate_every": epochs,
+                    }
