@@ -23,6 +23,7 @@ from mixup_modalities.lab.datasets import Dataset, load
 from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.models import ConvNet
 from mixup_modalities.lab.runtime import seeded, stream
+from mixup_modalities.lab.text_recipes import TEXT_METHODS, TEXT_MODELS, text_settings
 from mixup_modalities.lab.training import evaluate, fit
 
 
@@ -67,6 +68,7 @@ class Recipe:
     warmup: float = 0.2
     clip_norm: float | None = None
     label_smoothing: float = 0.0
+    evaluate_every: int = 1
     minutes_cpu: float = math.nan
     minutes_gpu: float = math.nan
 
@@ -82,12 +84,12 @@ def _conv_net(width: int) -> Callable:
 MODELS: dict[str, Callable[[Dataset], tuple[nn.Module, Dataset]]] = {
     "conv-8": _conv_net(8),
     "conv-16": _conv_net(16),
-}
+} | TEXT_MODELS
 METHODS: dict[str, Callable[[Recipe, nn.Module], dict[str, Any]]] = {
     "erm": lambda recipe, model: {},
     "mixup": lambda recipe, model: {"mixup": ImageMixup(recipe.alpha)},
     "cutmix": lambda recipe, model: {"mixup": CutMix(recipe.alpha)},
-}
+} | TEXT_METHODS
 ALPHAS = (0, 0.2, 1, 4, 8)
 FIT_FIELDS = ("epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip_norm")
 FIT_FIELDS += ("label_smoothing",)
@@ -107,7 +109,8 @@ def _mnist_recipes() -> list[Recipe]:
     return found
 
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _mnist_recipes()}
+_text_recipes = [Recipe(**settings) for settings in text_settings()]
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [*_mnist_recipes(), *_text_recipes]}
 
 
 def find_recipe(name: str) -> Recipe:
@@ -192,7 +195,7 @@ def draw_task(
 
 
 def run(
-    recipe: Recipe, seed: int, *, dataset: Dataset | None = None, evaluate_every: int = 1, **options
+    recipe: Recipe, seed: int, *, dataset: Dataset | None = None, evaluate_every: int | None = None, **options
 ) -> dict[str, Any]:
     """Train and test one recipe with one seed.
 
@@ -202,7 +205,7 @@ def run(
         recipe: what to run.
         seed: not negative.
         dataset: the data, if they are loaded already; default `load(recipe.dataset)`.
-        evaluate_every: epochs between measurements; `best_...` is chosen among them.
+        evaluate_every: epochs between measurements, among which `best_...` is chosen; default the recipe's own.
         **options: further arguments of `fit`: `epochs`, `device`, `precision`, `progress`, `on_epoch`, `resume`, ...
 
     Returns:
@@ -217,6 +220,7 @@ def run(
     with seeded(int(stream(seed, "weights").initial_seed())):
         model, data = MODELS[recipe.model](data)
     settings = {key: getattr(recipe, key) for key in FIT_FIELDS} | METHODS[recipe.method](recipe, model) | options
+    every = recipe.evaluate_every if evaluate_every is None else evaluate_every
     best: dict[str, Any] = {"accuracy": -1.0}
     notify = settings.pop("on_epoch", None)
 
@@ -231,7 +235,7 @@ def run(
     if settings.get("resume") and "best" in settings["resume"]:
         best.update(settings["resume"]["best"])
     history = fit(
-        model, data.train, validation=data.validation, seed=seed, evaluate_every=evaluate_every,
+        model, data.train, validation=data.validation, seed=seed, evaluate_every=every,
         on_epoch=keep_best, **settings,
     )  # fmt: skip
     test = evaluate(model, data.test)
