@@ -311,8 +311,9 @@ def decision_boundary(
     extent = (low[0], high[0], low[1], high[1])
     width, height = size * len(predictors) + 0.9, (size - 0.4) * (high[1] - low[1]) / (high[0] - low[0]) + 0.75
     figure, axes = new_figure(1, len(predictors), width=width, height=height, sharey=True)
-    # Twenty bands: they read as contour lines, and the picture takes a third of the bytes of a smooth one.
-    cmap = LinearSegmentedColormap.from_list("boundary", ("#EDAA7C", "#FFFFFF", "#86B6DD"), N=20)
+    figure.set_dpi(110)  # a line per seed and a mark per point take many bytes
+    # Bands of a tenth read as contour lines.
+    cmap = LinearSegmentedColormap.from_list("boundary", ("#EDAA7C", "#FFFFFF", "#86B6DD"), N=10)
     for ax, (title, predict) in zip(axes[0], predictors.items()):
         p = as_array(predict(plane), f"predictors[{title!r}]")
         fits = p.shape[-1:] == (len(plane),) and p.ndim <= 2

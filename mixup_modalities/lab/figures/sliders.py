@@ -11,6 +11,8 @@ from plotly.subplots import make_subplots
 
 from mixup_modalities.lab.figures.style import COLORS, as_array, as_pictures, expect, set_alt_text
 
+GREYS = {"colorscale": [[0, "#000000"], [1, "#FFFFFF"]], "cmin": 0, "cmax": 255, "showscale": False}
+
 
 def matrix_slider(
     panels: Mapping[str, Any], labels: Sequence[str], *, prefix: str = "λ = ", start: int = 0, height: int = 420
@@ -156,7 +158,8 @@ def mixing_slider(
     ]
     titles = ["the matrix W", "label of row 1", "row 1 of W x", "row 2 of W x"]
     figure = slider_figure(frames, labels, titles=titles, start=start, height=height, columns=2)
-    figure.update_layout(coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "showscale": False})
+    blues = {"colorscale": "Blues", "cmin": 0, "cmax": 1, "showscale": False}
+    figure.update_layout(coloraxis=blues, coloraxis2=GREYS)
     for k in (0, 2, 3):
         _square(figure, k, ticks=k == 0)
     figure.update_yaxes(range=[0, 1.02], row=1, col=2)
@@ -246,10 +249,10 @@ def _frames(stack: Any, name: str, count: int, dimensions: int) -> np.ndarray:
 
 
 def _picture(pixels: np.ndarray) -> Any:
-    """A trace that shows `(H, W, 3)` uint8; a grey image as a heat map, in a third of the bytes."""
+    """A trace that shows `(H, W, 3)` uint8; a grey image as a heat map on `GREYS`, in a third of the bytes."""
     if (pixels == pixels[..., :1]).all():
         z = np.ascontiguousarray(pixels[..., 0])
-        return go.Heatmap(z=z, zmin=0, zmax=255, colorscale="gray", showscale=False, hoverinfo="skip")
+        return go.Heatmap(z=z, coloraxis="coloraxis2", hoverinfo="skip")
     return go.Image(z=pixels, hoverinfo="skip")
 
 
