@@ -39,9 +39,10 @@
       figure.style.minHeight = `${layout.height + 40}px`;
     }
     layout.font = { ...layout.font, color: colors()["font.color"] };
-    const config = { displayModeBar: false, responsive: true };
+    const config = { displayModeBar: false, responsive: false };
     return window.Plotly.newPlot(graph, { data, layout, frames, config }).then(() => {
       drawn.push(graph);
+      new ResizeObserver(() => window.Plotly.Plots.resize(graph)).observe(figure);
       if (own) addSlider(figure, graph, slider);
       figure.dataset.ready = "";
     });

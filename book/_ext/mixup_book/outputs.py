@@ -78,6 +78,18 @@ class DescribedPicture:
         return rendered
 
 
+class Table:
+    """A table of pandas: the empty cell over its index is no heading, which a screen reader would announce."""
+
+    mime_priority_overrides = ()
+
+    @staticmethod
+    def handle_mime(renderer: NbElementRenderer, data: MimeData, inline: bool) -> None:
+        """Mends the HTML and leaves the rest to MyST-NB."""
+        if data.mime_type == "text/html" and 'class="dataframe"' in data.string:
+            data.content = data.string.replace("<th></th>", "<td></td>")
+
+
 def _warn(renderer: NbElementRenderer, data: MimeData, message: str) -> None:
     page = renderer.renderer.sphinx_env.docname
     _logger.warning(f"cell {data.cell_index}: {message}", location=(page, data.line), type="mixup_book", subtype="alt")
@@ -99,7 +111,7 @@ def _merge(app: Sphinx, environment: BuildEnvironment, docnames: list[str], othe
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     found = render.load_mime_renders
-    render.load_mime_renders = lambda: [*found(), PlotlyFigure, DescribedPicture]
+    render.load_mime_renders = lambda: [*found(), PlotlyFigure, DescribedPicture, Table]
     app.connect("env-before-read-docs", _start)
     app.connect("env-purge-doc", _purge)
     app.connect("env-merge-info", _merge)
