@@ -162,7 +162,7 @@ def plot_curves_with_intervals(
         ax.set_xscale("log")
     elif np.all(x == x.round()):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
+    ax.legend(frameon=True, edgecolor="none", framealpha=0.85)
     counts = {name: len(np.atleast_2d(as_array(values, name))) for name, values in curves.items()}
     seeds = "; ".join(f"{name} ({n} seed{'s' if n > 1 else ''})" for name, n in counts.items())
     figure.alt = f"Curves of {ylabel} against {xlabel} for {seeds}; bands are {level:.0%} intervals of the mean."
