@@ -5,7 +5,7 @@ A recipe is data, frozen: what is trained on what, and how. Two tables turn its 
 - `MODELS[recipe.model](dataset)` returns the untrained model, and the data set in the form that the model reads (for
   images the same; for texts one with token ids in place of strings).
 - `METHODS[recipe.method](recipe, model)` returns the arguments of `fit` that the method consists of, such as `mixup=`.
-- `FURTHER_TESTS[recipe.dataset](model, test split)`, where there is one, returns further metrics of the trained model.
+- `AUDIO_TESTS[recipe.dataset](model, test split)`, where there is one, returns further metrics of the trained model.
 
 A new experiment is a new entry in `RECIPES`, and at most one in each table.
 """
@@ -19,10 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mixup_modalities.audio import SpectrogramMixup
 from mixup_modalities.image import CutMix, ImageMixup
-from mixup_modalities.lab.audio_models import SoundNet, SpecAugment, SpecMix, noise_accuracies
-from mixup_modalities.lab.datasets import Dataset, Split, load
+from mixup_modalities.lab.audio_recipes import AUDIO_METHODS, AUDIO_MODELS, AUDIO_TESTS, audio_settings
+from mixup_modalities.lab.datasets import Dataset, load
 from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.models import ConvNet
 from mixup_modalities.lab.runtime import seeded, stream
@@ -84,39 +83,18 @@ def _conv_net(width: int) -> Callable:
     return build
 
 
-def _sound_net(*widths: int, batch_norm: bool = False) -> Callable:
-    return lambda dataset: (SoundNet(len(dataset.classes), widths, batch_norm=batch_norm), dataset)
-
-
-def _sound_mixup(domain: str, gain_aware: bool = False) -> Callable:
-    return lambda recipe, model: {
-        "mixup": SpectrogramMixup(model.front, recipe.alpha, domain, gain_aware=gain_aware),
-    }
-
-
 MODELS: dict[str, Callable[[Dataset], tuple[nn.Module, Dataset]]] = {
     "conv-8": _conv_net(8),
     "conv-16": _conv_net(16),
-    "sound-small": _sound_net(8, 16, 32, 32),
-    "sound-large": _sound_net(24, 48, 96, 96, batch_norm=True),
-} | TEXT_MODELS
-METHODS: dict[str, Callable[[Recipe, nn.Module], dict[str, Any]]] = (
-    {
-        "erm": lambda recipe, model: {},
-        "mixup": lambda recipe, model: {"mixup": ImageMixup(recipe.alpha)},
-        "cutmix": lambda recipe, model: {"mixup": CutMix(recipe.alpha)},
-        "specaugment": lambda recipe, model: {"mixup": SpecAugment(model.front)},
-        "specmix": lambda recipe, model: {"mixup": SpecMix(model.front)},
-    }
-    | {
-        domain + "-gain" * gain_aware: _sound_mixup(domain, gain_aware)
-        for domain in ("waveform", "power", "log")
-        for gain_aware in (False, True)
-    }
-    | TEXT_METHODS
-)
-FURTHER_TESTS: dict[str, Callable[[nn.Module, Split], dict[str, float]]] = {
-    "speech_commands": lambda model, test: noise_accuracies(model, test.x, test.y),
+    **AUDIO_MODELS,
+    **TEXT_MODELS,
+}
+METHODS: dict[str, Callable[[Recipe, nn.Module], dict[str, Any]]] = {
+    "erm": lambda recipe, model: {},
+    "mixup": lambda recipe, model: {"mixup": ImageMixup(recipe.alpha)},
+    "cutmix": lambda recipe, model: {"mixup": CutMix(recipe.alpha)},
+    **AUDIO_METHODS,
+    **TEXT_METHODS,
 }
 ALPHAS = (0, 0.2, 1, 4, 8)
 FIT_FIELDS = ("epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip_norm")
@@ -137,32 +115,8 @@ def _mnist_recipes() -> list[Recipe]:
     return found
 
 
-SPEECH_ALPHA, SPEECH_ALPHAS = 0.2, (0.1, 0.2, 0.4, 1)
-
-
-def _speech_recipes() -> list[Recipe]:
-    """Speech Commands: two networks, three domains, gain-aware or not, two rivals, a sweep of alpha."""
-    base = Recipe(
-        "", "speech_commands", "speech_commands", "sound-large", epochs=15, batch_size=50, lr=3e-3, optimizer="adamw",
-        weight_decay=0.01, evaluate_every=0, minutes_cpu=0.5,
-    )  # fmt: skip
-    small = replace(base, model="sound-small", minutes_cpu=0.3)
-    found = []
-    for size, plain in (("large", base), ("small", small)):
-        found.append(replace(plain, name=f"speech-{size}-erm"))
-        for domain in ("waveform", "power", "log"):
-            mixed = replace(plain, method=domain, alpha=SPEECH_ALPHA)
-            found.append(replace(mixed, name=f"speech-{size}-{domain}"))
-            if size == "large":
-                found.append(replace(mixed, name=f"speech-{size}-{domain}-gain", method=f"{domain}-gain"))
-    found += [replace(base, name=f"speech-large-{method}", method=method) for method in ("specaugment", "specmix")]
-    sweep = replace(base, method="log")
-    found += [replace(sweep, name=f"speech-large-log-{a}", alpha=a) for a in SPEECH_ALPHAS if a != SPEECH_ALPHA]
-    return found
-
-
-_text_recipes = [Recipe(**settings) for settings in text_settings()]
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [*_mnist_recipes(), *_speech_recipes(), *_text_recipes]}
+_further = [Recipe(**settings) for settings in (*audio_settings(), *text_settings())]
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [*_mnist_recipes(), *_further]}
 
 
 def find_recipe(name: str) -> Recipe:
@@ -293,7 +247,7 @@ def run(
     test = evaluate(model, data.test)
     row = {"recipe": recipe.name, "seed": seed, "accuracy": test.accuracy, "nll": test.nll, "ece": test.ece}
     row |= {key: value for key, value in history.final.items() if key not in ("epoch", "lr")}
-    row |= FURTHER_TESTS[recipe.dataset](model, data.test) if recipe.dataset in FURTHER_TESTS else {}
+    row |= AUDIO_TESTS[recipe.dataset](model, data.test) if recipe.dataset in AUDIO_TESTS else {}
     if "model" in best:
         model.load_state_dict(best["model"])
         stopped = test if best["epoch"] == settings["epochs"] else evaluate(model, data.test)
