@@ -20,6 +20,14 @@ from sphinx.util import logging
 from mixup_book import outputs, plotly_bundle
 
 _logger = logging.getLogger(__name__)
+# From a disk some browsers refuse to load fonts; there the larger bundle serves, which draws its glyphs.
+_MATHJAX_LOADER = """(() => {
+  const script = document.createElement("script");
+  const bundle = location.protocol === "file:" ? "tex-svg.js" : "tex-chtml.js";
+  script.src = document.currentScript.src.replace(/load\\.js.*$/, bundle);
+  document.head.append(script);
+})();
+"""
 _ICONS = "scripts/fontawesome.js"
 _ICON = re.compile(r'(?P<key>"[\w-]+"|[\w$]+):\[\d+,\d+,\[(?P<aliases>[^\]]*)\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?')
 
@@ -37,12 +45,14 @@ def mathjax_folder() -> Path:
 
 
 def copy_mathjax(app: Sphinx) -> None:
-    """Copies the bundle that sets TeX, its fonts, and the TeX extensions that it loads when a formula asks for them."""
+    """Copies the bundles that set TeX, the fonts, and the extensions that are loaded when a formula asks for them."""
     if app.builder.format != "html":
         return
     source, target = mathjax_folder(), Path(app.outdir, "_static", "mathjax")
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source / "tex-chtml.js", target / "tex-chtml.js")
+    (target / "load.js").write_text(_MATHJAX_LOADER, encoding="utf-8")
+    for bundle in ("tex-chtml.js", "tex-svg.js"):
+        shutil.copyfile(source / bundle, target / bundle)
     for folder in ("output/chtml/fonts/woff-v2", "input/tex/extensions"):
         shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
 
