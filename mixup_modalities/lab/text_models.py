@@ -276,7 +276,7 @@ def load_pretrained(name: str | os.PathLike = "distilbert-base-uncased", *, time
 
     try:
         return fetch(local_files_only=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if local:
             raise HubUnavailable(f"{source} holds no model that transformers can read: {error}") from error
     reason = _unreachable(timeout)

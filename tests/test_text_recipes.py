@@ -1,0 +1,43 @@
+"""Text experiments by name, from strings to a row of the ledger."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from mixup_modalities.lab.datasets import load
+from mixup_modalities.lab.recipes import METHODS, MODELS, RECIPES, find_recipe, run
+from mixup_modalities.lab.text_recipes import LEVELS, RATES, SIZES
+
+
+def test_every_cell_of_the_table_has_a_recipe():
+    for dataset in ("trec", "ag_news"):
+        for size, (rows, *_) in SIZES.items():
+            for network in RATES:
+                for method in ("erm", *LEVELS):
+                    recipe = find_recipe(f"{dataset}-{size}-{network}-{method}")
+                    assert (recipe.dataset, recipe.num_train, recipe.method) == (dataset, rows, method)
+                    assert recipe.model in MODELS and recipe.method in METHODS
+                    assert (recipe.alpha == 0) == (method == "erm")
+
+
+def test_methods_differ_in_nothing_but_the_mixing():
+    for name, recipe in RECIPES.items():
+        if recipe.ledger == "text" and recipe.method != "erm":
+            erm = RECIPES[name.rpartition("-")[0] + "-erm"]
+            assert replace(recipe, name=erm.name, method="erm", alpha=0.0) == erm
+
+
+@pytest.mark.parametrize("network", RATES)
+def test_a_recipe_runs_on_the_offline_questions(network):
+    data = load("trec", sample=True)
+    rows = []
+    for method in ("erm", *LEVELS):
+        recipe = replace(find_recipe(f"trec-100-{network}-{method}"), epochs=2, evaluate_every=2)
+        rows.append(run(recipe, 1, dataset=data, progress=False))
+    for row in rows:
+        assert row["num_train"] == 100 and row["num_test"] == len(data.test) and row["data"] == "sample"
+        assert 0 < row["accuracy"] < 1 and math.isfinite(row["nll"])
+    assert rows[0]["loss_floor"] == 0
+    assert len({round(row["loss"], 6) for row in rows}) == 4  # four methods, four training runs
+    assert len({row["loss_floor"] for row in rows[1:]}) == 1  # with the same mixtures of the same rows
