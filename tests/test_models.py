@@ -43,6 +43,16 @@ def test_embed_normalises_each_channel():
     torch.testing.assert_close(model.embed(x)[0, :, 0, 0], torch.tensor([0.4, 0.15, 0.05]))
 
 
+def test_a_net_for_images_normalises_them():
+    x = torch.randint(30, 90, (50, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    x[:, 1] += 100
+    model = ConvNet.for_images(x, 4, width=2)
+    h = model.embed(x)
+    torch.testing.assert_close(h.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(h.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+    assert model(x).shape == (50, 4)
+
+
 def test_every_weight_gets_a_gradient(model_and_shape):
     model, shape = model_and_shape
     model(torch.rand(6, *shape)).logsumexp(1).sum().backward()

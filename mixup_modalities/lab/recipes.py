@@ -76,11 +76,7 @@ class Recipe:
 
 
 def _conv_net(width: int) -> Callable:
-    def build(dataset: Dataset):
-        channels, size = dataset.train.x.shape[1:3]
-        return ConvNet(len(dataset.classes), channels=channels, size=size, width=width), dataset
-
-    return build
+    return lambda dataset: (ConvNet.for_images(dataset.train.x, len(dataset.classes), width=width), dataset)
 
 
 MODELS: dict[str, Callable[[Dataset], tuple[nn.Module, Dataset]]] = {
@@ -102,13 +98,14 @@ FIT_FIELDS += ("label_smoothing",)
 
 
 def _mnist_recipes() -> list[Recipe]:
-    base = Recipe("", "mnist", "mnist", "conv-8", num_train=1000, num_validation=200, minutes_cpu=0.03)
-    full = replace(base, model="conv-16", num_train=None, num_validation=None, epochs=5, minutes_cpu=1.0)
+    small = Recipe("", "mnist", "mnist", "conv-8", num_train=1000, num_validation=200, epochs=20, batch_size=50)
+    small = replace(small, warmup=0.1, minutes_cpu=0.03)
+    full = replace(small, model="conv-16", num_train=None, num_validation=None)
+    full = replace(full, epochs=5, batch_size=100, minutes_cpu=1.0)
     found = []
     for alpha in ALPHAS:
-        mixed = replace(base, method="mixup" if alpha else "erm", alpha=alpha)
-        # As many steps as with 1,000 examples twice over: a clean set of 500 is easily fitted.
-        found.append(replace(mixed, name=f"mnist-500-{alpha}", num_train=500, batch_size=50, epochs=50))
+        mixed = replace(small, method="mixup" if alpha else "erm", alpha=alpha)
+        found.append(replace(mixed, name=f"mnist-500-{alpha}", num_train=500, epochs=40))  # as many steps in all
         found += [replace(mixed, name=f"mnist-noise-{p}-{alpha}", label_noise=p / 100) for p in (20, 40, 80)]
     found.append(replace(full, name="mnist-full-erm"))
     found.append(replace(full, name="mnist-full-mixup", method="mixup", alpha=0.2))
