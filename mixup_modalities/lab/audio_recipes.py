@@ -31,7 +31,7 @@ def _mixes_in(domain: str, gain_aware: bool) -> Callable[[Any, nn.Module], dict[
 
 AUDIO_MODELS: dict[str, Callable[[Dataset], tuple[nn.Module, Dataset]]] = {
     "sound-small": _sound_net(8, 16, 32, 32),
-    "sound-large": _sound_net(24, 48, 96, 96, batch_norm=True),
+    "sound-large": _sound_net(16, 32, 64, 64, batch_norm=True),
 }
 AUDIO_METHODS: dict[str, Callable[[Any, nn.Module], dict[str, Any]]] = {
     **{domain: _mixes_in(domain, False) for domain in DOMAINS},
@@ -49,14 +49,14 @@ def audio_settings() -> Iterator[dict[str, Any]]:
     shared = {
         "ledger": "speech_commands",
         "dataset": "speech_commands",
-        "epochs": 15,
+        "epochs": 12,
         "batch_size": 50,
         "lr": 3e-3,
         "optimizer": "adamw",
         "weight_decay": 0.01,
         "evaluate_every": 0,
     }
-    for size, minutes in (("small", 0.3), ("large", 0.6)):
+    for size, minutes in (("small", 0.25), ("large", 0.4)):
         network = {"model": f"sound-{size}", "minutes_cpu": minutes, **shared}
         gains = ("", "-gain") if size == "large" else ("",)
         rivals = ("specaugment", "specmix") if size == "large" else ()
