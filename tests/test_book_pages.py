@@ -1,6 +1,7 @@
 """The pages of the book: they are in the contents, their links and citations resolve, their code runs."""
 
 import contextlib
+import importlib.util
 import io
 import re
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+
+from mixup_modalities.lab import ledger
 
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "book"
@@ -153,6 +156,29 @@ def test_the_data_cards_tell_the_counts_of_the_data():
     headings = "\n".join(cards)
     missing = [title for name in names() if (title := find_source(name).title.partition(",")[0]) not in headings]
     assert missing == [], "a data set without a card"
+
+
+def results_table():
+    spec = importlib.util.spec_from_file_location("results_table", BOOK / "_tools" / "results_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_has_the_results_of_the_ledger():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == results_table().updated(readme, ROOT / "results"), "run python book/_tools/results_table.py"
+
+
+def test_a_table_of_results_is_made_of_the_runs(tmp_path):
+    for recipe, seed, accuracy in [("set-erm", 0, 0.5), ("set-erm", 1, 0.7), ("set-mixup", 0, 0.8)]:
+        row = {"recipe": recipe, "seed": seed, "accuracy": accuracy, "dataset": "set", "data": "real", "lossy": False}
+        row |= {"dataset_sha256": "0", "epochs": 1, "device": "cpu", "precision": "fp32", "seconds": 1.0}
+        ledger.append(row | {"commit": "abcdefg", "versions": "torch"}, tmp_path / "one.csv")
+    section = results_table().section(tmp_path)
+    assert "| recipe | erm | mixup |" in section
+    assert "| set | 0.600 [" in section and "| 0.800 |" in section
+    assert "1 to 2 seeds; real set" in section
 
 
 def test_the_api_page_names_everything_public():

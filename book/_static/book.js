@@ -10,3 +10,16 @@
   window.addEventListener("load", () => ready().then(wide));
   window.addEventListener("resize", wide);
 })();
+
+// A page read from a disk may not fetch others, so a search there lists titles without their text.
+if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") {
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+}
+
+// Paper is light.
+(() => {
+  const data = document.documentElement.dataset;
+  let theme;
+  window.addEventListener("beforeprint", () => ([theme, data.theme] = [data.theme, "light"]));
+  window.addEventListener("afterprint", () => (data.theme = theme));
+})();
