@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,6 +24,7 @@ EDGE = 1e-4  # lam closer than this to 0 or 1 cannot be told from a row that is 
 LEVEL = 1e-3  # of each statistical check; both bounds hold for every n, so false alarms stay below 2 * LEVEL
 CALLS = 1000  # draws of lam, one a call at worst
 MATRICES = 64  # calls whose whole matrices are looked at
+LARGEST_SIDE = 16  # of the images of the probe: the matrices of all places take B * B * side * side numbers a call
 
 
 def mixing_matrix(mixup: Callable | nn.Module, batch_size: int) -> Tensor:
@@ -31,7 +32,7 @@ def mixing_matrix(mixup: Callable | nn.Module, batch_size: int) -> Tensor:
 
     Args:
         mixup: a callable ``(x, y) -> (x_mixed, soft_targets)``, or one of our modules. It is called with ``x`` of shape
-            ``(B, B, B, B)``, in which channel j of row i is 1 where i = j, and integer labels ``y`` = 0 .. B-1.
+            ``(B, B, S, S)``, S = min(B, 16), in which channel j of row i is 1 where i = j, and labels ``y`` = 0 .. B-1.
         batch_size: B >= 1.
 
     Returns:
@@ -114,8 +115,8 @@ class _Probe:
 
     Args:
         dtype: of the features.
-        side: height and width of the images, length of the texts; B by default, so that a coefficient of shape (B, 1)
-            broadcasts along an image axis instead of raising.
+        side: height and width of the images, length of the texts; B by default (up to LARGEST_SIDE), so that a
+            coefficient of shape (B, 1) broadcasts along an image axis instead of raising.
         padded: for mixup of embeddings: texts of 1 .. B tokens, the padding filled with a vector that must not appear.
     """
 
@@ -127,34 +128,34 @@ class _Probe:
         side: int | None = None,
         padded: bool = False,
     ):
-        self.mixup, self.batch_size, self.dtype, self.side = mixup, batch_size, dtype, side or batch_size
-        lengths = torch.arange(batch_size) + 1 if padded else torch.full((batch_size,), self.side)
-        self.attention_mask = (torch.arange(self.side) < lengths[:, None]).long()  # (B, T)
+        self.mixup, self.batch_size = mixup, batch_size
+        side = side or min(batch_size, LARGEST_SIDE)
+        lengths = torch.arange(batch_size) + 1 if padded else torch.full((batch_size,), side)
+        self.attention_mask = (torch.arange(side) < lengths[:, None]).long()  # (B, T)
+        eye, self.y = torch.eye(batch_size, dtype=dtype), torch.arange(batch_size)
+        if takes_text(mixup):
+            self.x = eye[:, None, :].repeat(1, side, 1)  # (B, T, D): every token of text i is the i-th basis vector
+            self.x[self.attention_mask == 0] = 7.0
+        elif hasattr(mixup, "mix_features"):
+            self.x = eye[:, :, None].repeat(1, 1, side)  # (B, bins, frames)
+        else:
+            self.x = eye[:, :, None, None].repeat(1, 1, side, side)  # (B, C, H, W)
 
     def call(self) -> _Call:
         """One call, read as matrices."""
-        size, side = self.batch_size, self.side
-        eye, y = torch.eye(size, dtype=self.dtype), torch.arange(size)
-        if takes_text(self.mixup):
-            x = eye[:, None, :].repeat(1, side, 1)  # (B, T, D): every token of text i is the i-th basis vector
-            x[self.attention_mask == 0] = 7.0
-        elif hasattr(self.mixup, "mix_features"):
-            x = eye[:, :, None].repeat(1, 1, side)  # (B, bins, frames)
-        else:
-            x = eye[:, :, None, None].repeat(1, 1, side, side)  # (B, C, H, W)
-        before = x.clone(), y.clone()
-        mixed, targets = self._run(x, y)
-        if not isinstance(mixed, Tensor) or not mixed.is_floating_point():
-            raise TypeError(f"expected floating features back, got {getattr(mixed, 'dtype', type(mixed).__name__)}")
-        if mixed.shape[1:] != x.shape[1:]:
-            raise ValueError(f"expected features of shape {tuple(x.shape)} back, got {tuple(mixed.shape)}")
-        weights = mixed.detach().cpu().float()
-        weights = weights.transpose(1, 2) if takes_text(self.mixup) else weights.flatten(2)
-        touched = " and ".join(name for name, was, now in zip("xy", before, (x, y)) if not torch.equal(was, now))
+        x, y = self.x.clone(), self.y.clone()
+        out = self._run(x, y)
+        mixed, targets = out[0], self._targets(out)
+        pairs = zip("xy", (self.x, self.y), (x, y))
+        touched = " and ".join(name for name, was, now in pairs if not torch.equal(was, now))
         w_y = targets.detach().cpu().float() if isinstance(targets, Tensor) else torch.empty(0)
-        return _Call(weights, w_y, mixed.dtype, getattr(targets, "dtype", None), mixed.device, touched)
+        return _Call(self._weights(mixed), w_y, mixed.dtype, getattr(targets, "dtype", None), mixed.device, touched)
 
-    def _run(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def own_weights(self) -> Tensor:
+        """The weight of each row in itself, ``(B,)``, in one call."""
+        return self._weights(self._run(self.x.clone(), self.y.clone())[0]).diagonal().mean(0)
+
+    def _run(self, x: Tensor, y: Tensor) -> Sequence:
         if takes_text(self.mixup):
             out = self.mixup(x, self.attention_mask)
         elif hasattr(self.mixup, "mix_features"):
@@ -163,13 +164,25 @@ class _Probe:
             out = self.mixup(x) if isinstance(self.mixup, MixupModule) else self.mixup(x, y)
         if not isinstance(out, (tuple, list)) or len(out) < 2:
             raise TypeError(f"expected a pair (x_mixed, soft_targets) back, got {type(out).__name__}")
+        return out
+
+    def _weights(self, mixed: Tensor) -> Tensor:
+        """``(B', B, places)``."""
+        if not isinstance(mixed, Tensor) or not mixed.is_floating_point():
+            raise TypeError(f"expected floating features back, got {getattr(mixed, 'dtype', type(mixed).__name__)}")
+        if mixed.shape[1:] != self.x.shape[1:]:
+            raise ValueError(f"expected features of shape {tuple(self.x.shape)} back, got {tuple(mixed.shape)}")
+        weights = mixed.detach().cpu().float()
+        return weights.transpose(1, 2) if takes_text(self.mixup) else weights.flatten(2)
+
+    def _targets(self, out: Sequence) -> Tensor:
         if isinstance(out[-1], Mixture):
-            return out[0], out[-1].targets(y, self.batch_size)
+            return out[-1].to("cpu").targets(self.y, self.batch_size)
         if len(out) == 4:  # (x_mixed, y_a, y_b, lam), as the authors' code returns
             lam = torch.as_tensor(out[3], dtype=torch.float32).reshape(-1, 1)
             a, b = (nn.functional.one_hot(t.long(), self.batch_size).float() for t in out[1:3])
-            return out[0], lam * a + (1 - lam) * b
-        return out[0], out[1]
+            return lam * a + (1 - lam) * b
+        return out[1]
 
 
 def takes_text(mixup: Callable) -> bool:
@@ -190,15 +203,16 @@ class _Auditor:
     def run(self) -> Report:
         size, diagonals = self.batch_size, []
         try:
-            for _ in range(MATRICES):
-                self.calls.append(_Probe(self.mixup, size).call())
+            probe = _Probe(self.mixup, size)
+            while len(self.calls) < MATRICES:
+                self.calls.append(probe.call())
             varies = any(c.varies for c in self.calls)
             regions = varies and all(c.pasted for c in self.calls)
             diagonals = [c.w_x.diagonal() for c in self.calls]
             # lam is all that is asked of the other calls; small images give it, unless it runs along one of their axes.
             probe = _Probe(self.mixup, size, side=size if varies and not regions else 4)
             while len(diagonals) < CALLS:
-                diagonals.append(probe.call().w_x.diagonal())
+                diagonals.append(probe.own_weights())
         except Exception as error:
             which = f"call {len(diagonals or self.calls) + 1}: " if self.calls else ""
             self.say("runs", False, "", f"{which}{type(error).__name__}: {_first_line(error)}")
@@ -261,6 +275,10 @@ class _Auditor:
                 "label weights are probabilities",
                 f"label weights from {low:.3g} to {high:.3g}, rows that miss one by up to {error:.2g}",
             )
+            smoothing = (w_y.min() * size).clamp(0, 1).item()
+            if smoothing > TOLERANCE and _close(w_y, (1 - smoothing) * w_x + smoothing / size):
+                self.say("labels not smoothed", False, "", f"label smoothing of {smoothing:.2g}", otherwise="note")
+                w_y = w_x
             gap = (w_x - w_y).abs().max().item()
             own = torch.stack([w.diagonal(dim1=1, dim2=2) for w in (w_x, w_y)])
             mixed = (own < 1 - TOLERANCE).all(0)  # rows that are their own partner in neither
@@ -285,10 +303,10 @@ class _Auditor:
             "nothing is mixed: W is the identity in every call" + ("; call .train() first" if asleep else ""),
         )
         if mixes:
-            same = sum(torch.equal(w_x[0] != 0, w != 0) for w in w_x)
+            partners = ((w_x != 0) & ~torch.eye(size, dtype=torch.bool)).any(0).sum(1)  # of each row, in all calls
             self.say(
                 "pairing changes",
-                same < len(calls),
+                int(partners.max()) > 1,
                 "partners differ from call to call",
                 "the same partners in every call: fine as long as the loader shuffles",
                 otherwise="note",
@@ -375,8 +393,8 @@ class _Auditor:
             return
         size = self.batch_size
         worst = 0.0
+        probe = _Probe(self.mixup, size, padded=True)
         for _ in range(16):
-            probe = _Probe(self.mixup, size, padded=True)
             call = probe.call()
             first = call.weights[:, :, :1]  # the first token is real in every text
             expected = first * probe.attention_mask.T[None].transpose(1, 2)  # weight of text j where it has a token
@@ -405,7 +423,8 @@ class _Auditor:
         calls = []
         for _ in range(2):
             seed_everything(0)
-            calls.append([_Probe(self.mixup, self.batch_size).call() for _ in range(4)])
+            probe = _Probe(self.mixup, self.batch_size)
+            calls.append([probe.call() for _ in range(4)])
         same = all(torch.equal(a.weights, b.weights) and torch.equal(a.w_y, b.w_y) for a, b in zip(*calls))
         self.say(
             "reproducible when seeded",
@@ -421,7 +440,8 @@ class _Auditor:
         was_training = self.mixup.training
         try:
             self.mixup.eval()
-            calls = [_Probe(self.mixup, self.batch_size).call() for _ in range(8)]
+            probe = _Probe(self.mixup, self.batch_size)
+            calls = [probe.call() for _ in range(8)]
             mixed = any(not _close(c.w_x, torch.eye(self.batch_size)) for c in calls)
             problem = "mixes in evaluation mode too" if mixed else ""
         except Exception as error:

@@ -48,7 +48,7 @@ def bug(what: str, check: str, evidence: str, row: int | None = None, **more) ->
 
 
 def beta(a: float = 1.0, b: float = 1.0) -> float:
-    return Beta(a, b).sample().item()
+    return Beta(a, b, validate_args=True).sample().item()  # something imported may have turned the check off
 
 
 def rows_of(y: Tensor) -> Tensor:
@@ -60,7 +60,9 @@ def right(x: Tensor, y: Tensor, lam: float | Tensor | None = None, partner: Tens
     lam = beta() if lam is None else lam
     partner = torch.randperm(len(x)) if partner is None else partner
     t = rows_of(y)
-    return lam * x + (1 - lam) * x[partner], lam * t + (1 - lam) * t[partner]
+    own = lam.view(-1, 1, 1, 1).to(x.dtype) if isinstance(lam, Tensor) and lam.ndim == 1 else lam
+    lam = lam.view(-1, 1) if isinstance(lam, Tensor) else lam
+    return own * x + (1 - own) * x[partner], lam * t + (1 - lam) * t[partner]
 
 
 @bug("two images are mixed and the rest is lost", "batch size kept", "16 rows in, 1 rows out", 2, also=SIZES)
@@ -151,8 +153,8 @@ def short_slice(x, y):
     also=("W_x equals W_y", LAW),
 )
 def lam_along_height(x, y):
-    lam, partner = torch.rand(len(x), 1, dtype=x.dtype), torch.randperm(len(x))
-    return lam * x + (1 - lam) * x[partner], right(x, y, lam, partner)[1]
+    lam, partner = torch.rand(len(x), dtype=x.dtype), torch.randperm(len(x))
+    return lam[:, None] * x + (1 - lam[:, None]) * x[partner], right(x, y, lam, partner)[1]
 
 
 @bug(
@@ -163,8 +165,9 @@ def lam_along_height(x, y):
     also=("W_x equals W_y",),
 )
 def lam_along_channels(x, y):
-    lam, partner, t = torch.rand(len(x), 1, 1, dtype=x.dtype), torch.randperm(len(x)), rows_of(y)
-    return lam * x + (1 - lam) * x[partner], lam[:, 0] * t + (1 - lam[:, 0]) * t[partner]
+    lam, partner = torch.rand(len(x), dtype=x.dtype), torch.randperm(len(x))
+    broad = lam[:, None, None]
+    return broad * x + (1 - broad) * x[partner], right(x, y, lam, partner)[1]
 
 
 @bug("alpha is overwritten by a random number", LAW, "Kolmogorov-Smirnov distance", 18)
@@ -202,7 +205,7 @@ def truncated_labels(x, y):
     "rows sum to one",
     "sum to between",
     23,
-    also=("two sources at most", "W_x equals W_y"),
+    also=EVERYTHING,
 )
 def noise_partner(x, y):
     lam = beta()
