@@ -63,7 +63,7 @@ class SoundNet(nn.Module):
 
     def classify(self, h: Tensor) -> Tensor:
         """Return the logits `(B, num_classes)` of log-mel spectrograms `(B, n_mels, frames)`, perhaps mixed."""
-        centred = (h - h.mean((1, 2), keepdim=True)) / 4  # 4: about the standard deviation, in nepers of power
+        centred = (h - h.mean((1, 2), keepdim=True)) / 4  # 4: about the standard deviation of log power
         return self.layers(centred.unsqueeze(1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from mixup_modalities.lab.figures.sliders import (
     mixing_slider,
     slider_figure,
 )
+from mixup_modalities.lab.figures.sound import Players, show_spectrograms, spectrogram_slider
 from mixup_modalities.lab.figures.style import (
     COLORS,
     STYLE,
@@ -37,6 +38,7 @@ __all__ = [
     "COLORS",
     "STYLE",
     "Figure",
+    "Players",
     "alpha_colors",
     "alt_text",
     "color_of",
@@ -55,6 +57,8 @@ __all__ = [
     "plot_reliability",
     "set_alt_text",
     "show_images",
+    "show_spectrograms",
     "slider_figure",
+    "spectrogram_slider",
     "use_style",
 ]
