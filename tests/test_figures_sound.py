@@ -85,8 +85,6 @@ def test_players_hold_the_sounds():
         assert np.corrcoef(x[middle], expected[middle])[0, 1] > 0.98
         assert np.abs(x).max() == pytest.approx(float(expected.max()), abs=0.1)
     assert html.count("<audio") == 3 and html.count("<td></td>") == 2  # the corner, and "loud, high"
-        html.count("<audio") == 3 and html.count("<td></td>") == 2
-    )  # the corner, and "loud, high" html.count("<audio") == 3
     assert len(html) < 40_000
     assert "λ < 1" in repr(players) and "/" not in repr(players)
 
