@@ -210,7 +210,8 @@ def draw_mixture(
         pairing: ``"shuffle"`` (a uniform permutation), ``"roll"`` (the row before, cyclically) or ``"flip"`` (the row
             at the other end). With ``per="pair"`` the pairing is an involution: a random matching, the neighbours
             0-1, 2-3, ..., or flip; a row left over is its own partner.
-        generator: a CPU generator; with it, no global random state is read or moved. Default: torch's global one.
+        generator: a CPU generator; with it, no global random state is read or moved. Default: torch's global one, which
+            is what to use inside ``torch.compile(fullgraph=True)``: torch's compiler cannot pass a generator along.
         device: where the mixture is needed; default torch's default device.
 
     Raises:

@@ -256,7 +256,7 @@ ALPHAS = [1e-4, 1e-3, 0.01, 0.1, 0.2, 1.0, 4.0, 32.0]
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_lam_is_beta_down_to_tiny_alpha(alpha):
     """Dvoretzky-Kiefer-Wolfowitz at level 1e-9, on a grid that reaches where float32 ends and avoids its last steps."""
-    n = 100_000
+    n = 400_000
     lam = draw_mixture(n, alpha, per="sample", generator=generator(11)).lam.double().numpy()
     assert np.isfinite(lam).all()
     low = np.geomspace(1e-37, 0.5, 2000)
