@@ -33,6 +33,7 @@ from mixup_modalities.lab.figures.style import (
     set_alt_text,
     use_style,
 )
+from mixup_modalities.lab.figures.tokens import plot_token_weights, token_slider
 
 __all__ = [
     "COLORS",
@@ -55,10 +56,12 @@ __all__ = [
     "plot_mixing",
     "plot_points",
     "plot_reliability",
+    "plot_token_weights",
     "set_alt_text",
     "show_images",
     "show_spectrograms",
     "slider_figure",
     "spectrogram_slider",
+    "token_slider",
     "use_style",
 ]
