@@ -1,6 +1,7 @@
 """Speech Commands from archives and folders: the official split, splits of a copy's own, and faulty files by name."""
 
 import gzip
+import hashlib
 import io
 import tarfile
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from local_server import serve
 
 from mixup_modalities.lab import source_speech_commands as source
 from mixup_modalities.lab.datasets import DataError, load, prepare
@@ -205,6 +207,22 @@ def test_prepare_and_load(clips, tmp_path):
     prepare("speech_commands", source=folder_of(clips, tmp_path / "copy"), root=tmp_path, progress=False)
     data = load("speech_commands", root=tmp_path)
     assert not data.is_sample and len(data.train) == 6 and data.train.lengths.tolist() == [16_000] * 6
+
+
+def test_download_of_the_official_archive(clips, tmp_path, monkeypatch):
+    """Only the connection goes elsewhere: the checksum, a cut in the middle, and the file's name are real."""
+    path = tar_of(clips, tmp_path / "made.tar.gz", "w:gz")
+    data = path.read_bytes()
+    monkeypatch.delenv("MIXUP_OFFLINE")
+    with serve({"speech_commands_v0.02.tar.gz": data}) as server:
+        monkeypatch.setattr(source, "URL", server.url_of("speech_commands_v0.02.tar.gz"))
+        with pytest.raises(DataError, match="sha256"):
+            prepare("speech_commands", root=tmp_path, progress=False)
+        monkeypatch.setattr(source, "SHA256", hashlib.sha256(data).hexdigest())
+        server.cuts = [len(data) // 2]
+        prepare("speech_commands", root=tmp_path, progress=False)
+        assert server.requests[-1][1], "it started again from the beginning"
+    assert len(load("speech_commands", root=tmp_path).train) == 6
 
 
 def test_the_sample():
