@@ -1,5 +1,8 @@
 """The text classifiers: padding never counts, and the three places to mix are what they say."""
 
+import hashlib
+import shutil
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -164,12 +167,29 @@ def test_a_pretrained_encoder_comes_from_a_folder(folder, capsys):
     assert encoder.config.model_type == "distilbert"
     assert tokenizer.encode("What is that?").tokens
     model = text_models.TransformerClassifier(encoder, CLASSES)
-    assert model.layer == 1
+    assert model.layer == 1 and model.provenance == {}
     ids = torch.tensor([[5, 6, 7], [8, 9, 0]])
     for level in LEVELS:
         logits, _ = mixed_at(level)(model, ids, EmbeddingMixup(1.0), generator())
         assert logits.shape == (2, CLASSES)
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_checksum_is_that_of_the_file(folder):
+    expected = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert text_models.weights_checksum(folder) == f"sha256:{expected}"
+
+
+def test_a_pretrained_tokenizer_neither_cuts_nor_pads(folder, tmp_path):
+    from tokenizers import Tokenizer
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    tokenizer = Tokenizer.from_file(str(copy / "tokenizer.json"))
+    whole = len(tokenizer.encode("What is that and what is it for?").ids)
+    tokenizer.enable_padding(length=40)
+    tokenizer.enable_truncation(3)
+    tokenizer.save(str(copy / "tokenizer.json"))
+    assert len(load_pretrained(copy)[1].encode("What is that and what is it for?").ids) == whole > 3
 
 
 def test_a_hub_that_may_not_be_asked_says_so(monkeypatch):

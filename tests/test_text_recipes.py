@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from mixup_modalities.lab.datasets import load
+from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.recipes import METHODS, MODELS, RECIPES, find_recipe, run
+from mixup_modalities.lab.text_data import train_tokenizer
 from mixup_modalities.lab.text_recipes import LEVELS, RATES, SIZES
 
 
@@ -19,6 +21,21 @@ def test_every_cell_of_the_table_has_a_recipe():
                     assert (recipe.dataset, recipe.num_train, recipe.method) == (dataset, rows, method)
                     assert recipe.model in MODELS and recipe.method in METHODS
                     assert (recipe.alpha == 0) == (method == "erm")
+
+
+def test_another_encoder_is_not_taken_for_minilm(monkeypatch, tmp_path):
+    import transformers
+
+    tokenizer = train_tokenizer(["what is it"] * 3, 40)
+    config = transformers.BertConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16
+    )
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    fast.save_pretrained(tmp_path)
+    monkeypatch.setenv("MIXUP_MINILM", str(tmp_path))
+    with pytest.raises(LabError, match="expected 6 layers of width 384"):
+        MODELS["text-minilm"](load("trec", sample=True))
 
 
 def test_methods_differ_in_nothing_but_the_mixing():

@@ -245,6 +245,7 @@ def run(
     row = {"recipe": recipe.name, "seed": seed, "accuracy": test.accuracy, "nll": test.nll, "ece": test.ece}
     row |= {key: value for key, value in history.final.items() if key not in ("epoch", "lr")}
     row |= AUDIO_TESTS[recipe.dataset](model, data.test) if recipe.dataset in AUDIO_TESTS else {}
+    row |= getattr(model, "provenance", {})
     if "model" in best:
         model.load_state_dict(best["model"])
         stopped = test if best["epoch"] == settings["epochs"] else evaluate(model, data.test)

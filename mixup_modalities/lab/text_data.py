@@ -57,30 +57,32 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int = 4000, min_frequency:
     return tokenizer
 
 
-def encode(texts: Sequence[str], tokenizer, max_length: int = 64) -> Tensor:
+def encode(texts: Sequence[str], tokenizer, max_length: int = 64, *, add_special_tokens: bool = False) -> Tensor:
     """Return the token ids of texts, padded on the right.
 
     Args:
         texts: N strings.
         tokenizer: a `tokenizers.Tokenizer` whose padding is id 0.
         max_length: tokens kept of a text; the rest is cut off.
+        add_special_tokens: put the tokens around a text that a pre-trained model is used to.
 
     Returns:
         int64 `(N, T)`, T the longest that is left. A text without any token becomes one unknown token, so that no row
         is all padding.
     """
     unknown = tokenizer.token_to_id(UNKNOWN)
-    ids = [each.ids[:max_length] or [unknown] for each in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    encoded = tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+    ids = [each.ids[:max_length] or [unknown] for each in encoded]
     rows = torch.full((len(ids), max(map(len, ids), default=0)), PAD_ID)
     for row, each in zip(rows, ids):
         row[: len(each)] = torch.tensor(each)
     return rows
 
 
-def tokenize(dataset: Dataset, tokenizer, max_length: int = 64) -> Dataset:
+def tokenize(dataset: Dataset, tokenizer, max_length: int = 64, *, add_special_tokens: bool = False) -> Dataset:
     """Return a text data set whose splits hold token ids `(N, T)` in place of strings, as `fit` takes them."""
-    splits = {
-        name: Split(encode(split.x, tokenizer, max_length).to(split.device), split.y, extra=split.extra)
-        for name, split in dataset.splits.items()
-    }
+    splits = {}
+    for name, split in dataset.splits.items():
+        ids = encode(split.x, tokenizer, max_length, add_special_tokens=add_special_tokens)
+        splits[name] = Split(ids.to(split.device), split.y, extra=split.extra)
     return replace(dataset, **splits)

@@ -8,6 +8,7 @@ Mixup can enter at three of them: the embeddings (*word* level), the features of
 (*sentence*). `mixed_at(level)` gives `fit` the forward pass that mixes there. No stage lets the padding count.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -178,11 +179,15 @@ class TransformerClassifier(TextModel):
         num_classes: classes to tell apart.
         layer: layers below the *hidden* level; default half of them.
         dropout: share of the pooled vector that is dropped.
+
+    Attributes:
+        provenance: columns that a row of the ledger has besides the usual ones, such as the checksum of the weights.
     """
 
     def __init__(self, encoder: nn.Module, num_classes: int, *, layer: int | None = None, dropout: float = 0.1):
         super().__init__()
         self.encoder = encoder
+        self.provenance: dict[str, str] = {}
         self.layer = encoder.config.num_hidden_layers // 2 if layer is None else layer
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder.config.hidden_size, num_classes)
@@ -268,7 +273,10 @@ def load_pretrained(name: str | os.PathLike = "distilbert-base-uncased", *, time
         logging.disable_progress_bar()
         try:
             encoder = AutoModel.from_pretrained(source, local_files_only=local_files_only)
-            return encoder, AutoTokenizer.from_pretrained(source, local_files_only=local_files_only).backend_tokenizer
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_files_only).backend_tokenizer
+            tokenizer.no_padding()  # `encode` cuts and pads
+            tokenizer.no_truncation()
+            return encoder, tokenizer
         finally:
             logging.set_verbosity(before[0])
             if before[1]:
@@ -283,6 +291,16 @@ def load_pretrained(name: str | os.PathLike = "distilbert-base-uncased", *, time
     if reason:
         raise HubUnavailable(f"{source} is no folder, not in the local cache, and {reason}")
     return fetch(local_files_only=False)
+
+
+def weights_checksum(name: str | os.PathLike) -> str:
+    """Return "sha256:..." of the file `model.safetensors` of a pre-trained model, in its folder or in the cache."""
+    from transformers.utils.hub import cached_file
+
+    local = Path(name).expanduser()
+    path = cached_file(str(local if local.is_dir() else name), "model.safetensors", local_files_only=True)
+    with open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _unreachable(timeout: float) -> str:
