@@ -199,7 +199,7 @@ def test_a_table_has_a_row_for_each_family_and_a_column_for_each_variant(path):
     made = table(read(path), "accuracy", digits=2)
     interval = mean_interval([0.5, 0.7])
     assert made.index.tolist() == ["a-b", "c"] and made.columns.tolist() == ["erm", "0.2"]
-    assert made.loc["a-b", "erm"] == f"0.60 [{interval.low:.2f}, {interval.high:.2f}]"
+    assert made.loc["a-b", "erm"] == f"0.60 ± {interval.high - 0.6:.2f}"
     assert made.loc["a-b", "0.2"] == "0.25" and made.loc["c", "erm"] == "" and made.loc["c", "0.2"] == "0.12"
     append(row(recipe="c-0.2", epochs=7), path)
     with pytest.raises(

@@ -186,7 +186,8 @@ def table(frame: pd.DataFrame, metric: str, digits: int = 3) -> pd.DataFrame:
         digits: after the point.
 
     Returns:
-        Texts "mean [low, high]" (95 % t interval over seeds; only the mean of a single seed), "" where nothing was run.
+        Texts "mean ± half the width of the 95 % t interval over seeds"; of a single seed only the mean; "" where nothing
+        was run.
 
     Raises:
         LedgerError: a recipe stands there with several data sets or numbers of epochs, which no table should blend.
@@ -200,7 +201,7 @@ def table(frame: pd.DataFrame, metric: str, digits: int = 3) -> pd.DataFrame:
         family, _, variant = row.recipe.rpartition("-")
         text = f"{row.mean:.{digits}f}"
         if row.n > 1:
-            text += f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+            text += f" ± {row.high - row.mean:.{digits}f}"
         cells.setdefault(family, {})[variant] = text
     return pd.DataFrame.from_dict(cells, orient="index").fillna("")
 
