@@ -186,8 +186,8 @@ def table(frame: pd.DataFrame, metric: str, digits: int = 3) -> pd.DataFrame:
         digits: after the point.
 
     Returns:
-        Texts "mean ± half the width of the 95 % t interval over seeds"; of a single seed only the mean; "" where nothing
-        was run.
+        Texts "mean ± half the width of the 95 % t interval over seeds"; of a single seed only the mean; "" where
+        nothing was run.
 
     Raises:
         LedgerError: a recipe stands there with several data sets or numbers of epochs, which no table should blend.
