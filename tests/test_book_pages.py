@@ -177,7 +177,7 @@ def test_a_table_of_results_is_made_of_the_runs(tmp_path):
         ledger.append(row | {"commit": "abcdefg", "versions": "torch"}, tmp_path / "one.csv")
     section = results_table().section(tmp_path)
     assert "| recipe | erm | mixup |" in section
-    assert "| set | 0.600 [" in section and "| 0.800 |" in section
+    assert "| set | 0.600 ± 1.271 |" in section and "| 0.800 |" in section
     assert "1 to 2 seeds; real set" in section
 
 
