@@ -1,7 +1,7 @@
 """The audio entries of the tables in `recipes`: models, methods, further tests, and the settings of each experiment.
 
 A small and a larger network on ten spoken words; no mixup, mixup in three domains, each also gain-aware; SpecAugment
-and SpecMix beside them; a sweep of alpha.
+and SpecMix beside them; a longer schedule; a sweep of alpha.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ from mixup_modalities.lab.splits import Dataset, Split
 DOMAINS = ("waveform", "power", "log")
 ALPHA = 0.2  # the larger of the two that Zhang et al. (2018) use for Google Commands
 SWEEP = (0.1, 0.4, 1.0)
+LONG = 40  # epochs of the longer schedule: mixup is said to need more of them
 
 
 def _sound_net(*widths: int, batch_norm: bool = False) -> Callable[[Dataset], tuple[nn.Module, Dataset]]:
@@ -63,5 +64,9 @@ def audio_settings() -> Iterator[dict[str, Any]]:
         for method in ("erm", *(domain + gain for gain in gains for domain in DOMAINS), *rivals):
             alpha = ALPHA if method.startswith(DOMAINS) else 0.0
             yield network | {"name": f"speech-{size}-{method}", "method": method, "alpha": alpha}
+    for method in ("erm", *DOMAINS):  # `network` is the large one now
+        alpha = 0.0 if method == "erm" else ALPHA
+        longer = {"name": f"speech-large-long-{method}", "epochs": LONG, "minutes_cpu": 0.4 * LONG / shared["epochs"]}
+        yield network | longer | {"method": method, "alpha": alpha}
     for alpha in SWEEP:
         yield network | {"name": f"speech-large-power-{alpha:g}", "method": "power", "alpha": alpha}
