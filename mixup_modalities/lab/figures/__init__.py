@@ -34,6 +34,7 @@ from mixup_modalities.lab.figures.style import (
     use_style,
 )
 from mixup_modalities.lab.figures.tokens import plot_token_weights, token_slider
+from mixup_modalities.lab.figures.vicinity import curve_slider, plane_slider, plot_ellipses, plot_lines
 
 __all__ = [
     "COLORS",
@@ -43,6 +44,7 @@ __all__ = [
     "alpha_colors",
     "alt_text",
     "color_of",
+    "curve_slider",
     "decision_boundary",
     "image_label_slider",
     "image_slider",
@@ -50,8 +52,11 @@ __all__ = [
     "mixing_slider",
     "new_figure",
     "panel_axes",
+    "plane_slider",
     "plot_curves_with_intervals",
+    "plot_ellipses",
     "plot_intervals",
+    "plot_lines",
     "plot_matrices",
     "plot_mixing",
     "plot_points",
