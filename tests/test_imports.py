@@ -23,7 +23,8 @@ LIBRARY = ["kernels", "mixture", "losses", "image", "text", "audio", "report", "
 LAB = [
     *("errors", "runtime", "announce", "questions", "synth", "drawn", "schedules"),
     *("storage", "splits", "text_data", "samples", "download", "datasets", "source_*"),
-    *("models", "metrics", "training", "*_models", "audio_recipes", "text_recipes", "recipes", "ledger", "benchmark"),
+    *("models", "metrics", "training", "*_models"),
+    *("audio_recipes", "text_recipes", "question_recipes", "recipes", "ledger", "benchmark"),
     *("figures", "*_command"),
 ]
 # "" is the package itself: it shows the library and knows nothing of the lab.

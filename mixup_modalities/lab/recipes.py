@@ -24,6 +24,7 @@ from mixup_modalities.lab.audio_recipes import AUDIO_METHODS, AUDIO_MODELS, AUDI
 from mixup_modalities.lab.datasets import Dataset, load
 from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.models import ConvNet
+from mixup_modalities.lab.question_recipes import QUESTION_METHODS, question_settings
 from mixup_modalities.lab.runtime import seeded, stream
 from mixup_modalities.lab.text_recipes import TEXT_METHODS, TEXT_MODELS, text_settings
 from mixup_modalities.lab.training import evaluate, fit
@@ -91,6 +92,7 @@ METHODS: dict[str, Callable[[Recipe, nn.Module], dict[str, Any]]] = {
     "cutmix": lambda recipe, model: {"mixup": CutMix(recipe.alpha)},
     **AUDIO_METHODS,
     **TEXT_METHODS,
+    **QUESTION_METHODS,
 }
 ALPHAS = (0, 0.2, 1, 4, 8)
 FIT_FIELDS = ("epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip_norm")
@@ -112,7 +114,7 @@ def _mnist_recipes() -> list[Recipe]:
     return found
 
 
-_further = [Recipe(**settings) for settings in (*audio_settings(), *text_settings())]
+_further = [Recipe(**settings) for settings in (*audio_settings(), *text_settings(), *question_settings())]
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [*_mnist_recipes(), *_further]}
 
 

@@ -148,6 +148,7 @@ def fit(
     alpha: Callable[[float], float] | None = None,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     forward: Callable = mixed_forward,
+    loss_fn: Callable[[Tensor, Tensor, Mixture], Tensor] | None = None,
     validation: Examples | None = None,
     evaluate_every: int = 1,
     device: torch.device | str | None = None,
@@ -176,6 +177,7 @@ def fit(
         alpha: alpha at progress t in [0, 1), for `mixup.set_alpha`, set at the start of each epoch.
         augment: `augment(x, generator)`, on raw batches on the device.
         forward: replaces `mixed_forward` where mixing is not between `embed` and `classify`.
+        loss_fn: `loss_fn(logits, y, mixture)` returns a scalar; default `mixup_cross_entropy` with `label_smoothing`.
         validation: measured along with `train`.
         evaluate_every: epochs between measurements of clean-train accuracy and validation; 0: only after the last.
         device: default: cuda, then mps, then cpu.
@@ -228,7 +230,10 @@ def fit(
                 with runtime.autocast(device, precision):
                     logits, mixture = forward(model, xb, mixup, streams["mixup"])
                 logits = logits.float()
-                loss = mixup_cross_entropy(logits, yb, mixture, label_smoothing=label_smoothing)
+                if loss_fn is None:
+                    loss = mixup_cross_entropy(logits, yb, mixture, label_smoothing=label_smoothing)
+                else:
+                    loss = loss_fn(logits, yb, mixture)
                 optim.zero_grad(set_to_none=True)
                 loss.backward()
                 if clip_norm is not None:
