@@ -4,6 +4,7 @@ Every function takes tensors or arrays and returns a new figure; none draws thro
 (`use_style` excepted, whose purpose that is). Each figure carries a sentence that says what is seen: `alt_text`.
 """
 
+from mixup_modalities.lab.figures.differences import plot_differences
 from mixup_modalities.lab.figures.mixing import plot_mixing, plot_points
 from mixup_modalities.lab.figures.plots import (
     decision_boundary,
@@ -54,6 +55,7 @@ __all__ = [
     "panel_axes",
     "plane_slider",
     "plot_curves_with_intervals",
+    "plot_differences",
     "plot_ellipses",
     "plot_intervals",
     "plot_lines",
