@@ -2,8 +2,10 @@
 
 ``lerp_rows`` is the specification, in plain torch: it makes a gathered copy of the batch and works on any device, under
 ``torch.compile`` and under function transforms. On the CPU in eager mode, mixing is limited by memory: the fewest bytes
-are each row read once and each mixed row written once. There the batch is mixed in blocks that stay in the cache, into
-one output tensor, with no other tensor of the batch's size.
+are each row read once and each mixed row written once. There, runs of consecutive partners (``roll``: two of them) are
+mixed from slices; any other pairing of float32 rows is one ``torch.embedding_bag``, which is a sparse matrix times a
+dense one, so that W, its adjoint, the zeroed padding of texts and the look-up of embeddings are all the same call;
+other dtypes are mixed in blocks that stay in the cache. Each writes one output tensor and no other of the batch's size.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 BLOCK_BYTES = 1 << 19  # of gathered rows at a time: small enough for the cache, large enough to hide the calls
+SMALL = 1 << 18  # elements: below, making the index of a masked batch costs more than the passes that it saves
 
 
 def lerp_rows(x: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
@@ -74,6 +77,53 @@ def normalise_and_mix_rows(
     return out
 
 
+def lerp_tokens(x: Tensor, mask: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
+    """As :func:`lerp_rows`, with zero in place of whatever stands at padded positions: specification.
+
+    Args:
+        x: ``(B, T, D)``, floating.
+        mask: ``(B, T)``, 0 at padding.
+        partner: int64 ``(B,)``.
+        lam: float32 ``()`` or ``(B,)``.
+    """
+    # masked_fill, not a product: 0 * NaN is NaN. It also keeps the gradient away from the padding.
+    return mix_rows(x.masked_fill(mask.unsqueeze(-1) == 0, 0), partner, lam)
+
+
+def mix_tokens(x: Tensor, mask: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
+    """As :func:`lerp_tokens`, in one pass where it can be: same arguments, same result, same gradient."""
+    fused = x.dtype == torch.float32 and x.ndim == 3 and x.numel() >= SMALL and x.is_contiguous() and _fusible(x)
+    if not fused or lam.requires_grad or _inverse(partner) is None:
+        return lerp_tokens(x, mask, partner, lam)
+    return _MixTokens.apply(x, mask, partner, lam)
+
+
+def mix_lookup(table: Tensor, ids: Tensor, mask: Tensor | None, partner: Tensor, lam: Tensor) -> Tensor:
+    """``lerp_tokens(table[ids], ...)`` without making ``table[ids]``, where it can be; differentiable in ``table``.
+
+    Args:
+        table: ``(V, D)``, floating.
+        ids: int64 ``(B, T)``, below V; at padded positions too.
+        mask: ``(B, T)``, 0 at padding, or None.
+        partner: int64 ``(B,)``.
+        lam: float32 ``()`` or ``(B,)``.
+
+    Returns:
+        ``(B, T, D)``.
+    """
+    if lam.requires_grad or table.dtype != torch.float32 or not table.is_contiguous() or not _fusible(table):
+        x = torch.nn.functional.embedding(ids, table)
+        return mix_rows(x, partner, lam) if mask is None else lerp_tokens(x, mask, partner, lam)
+    ids = ids.long()
+    here = torch.ones_like(ids) if mask is None else mask
+    own, other = _token_weights(lam, lam, here, here[partner])
+    rows, weights, offsets = _bags(torch.stack([ids, ids[partner]], -1), torch.stack([own, other], -1))
+    mixed = torch.nn.functional.embedding_bag(
+        rows, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+    )
+    return mixed.view(*ids.shape, -1)
+
+
 class _MixRows(torch.autograd.Function):
     """``y = W x``; the backward pass is the adjoint, ``W^T g``, at the same cost."""
 
@@ -98,9 +148,8 @@ class _UnmixRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gradient: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
         ctx.save_for_backward(partner, lam)
-        source = torch.empty_like(partner).fill_(-1)
-        source[partner] = torch.arange(len(partner), device=partner.device)
-        if _fusible(gradient) and bool((source >= 0).all()):  # a permutation: row j is the partner of one row only
+        source = _inverse(partner) if _fusible(gradient) else None
+        if source is not None:
             return _combine(gradient, source, lam, lam[source] if lam.ndim else lam)
         wide = torch.promote_types(gradient.dtype, torch.float32)
         g = gradient.to(wide)
@@ -112,17 +161,75 @@ class _UnmixRows(torch.autograd.Function):
         return _MixRows.apply(gradient, *ctx.saved_tensors), None, None
 
 
+class _MixTokens(torch.autograd.Function):
+    """``y = W (m x)`` and its adjoint ``m (W^T g)``; the partners are a permutation."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, mask: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
+        ctx.save_for_backward(mask, partner, lam)
+        return _combine_tokens(x, partner, lam, lam, mask, mask[partner])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        mask, partner, lam = ctx.saved_tensors
+        if torch.is_grad_enabled():  # second derivatives: the same in differentiable steps
+            return _UnmixRows.apply(gradient, partner, lam).masked_fill(mask.unsqueeze(-1) == 0, 0), None, None, None
+        source = _inverse(partner)
+        other = lam[source] if lam.ndim else lam
+        return _combine_tokens(gradient.contiguous(), source, lam, other, mask, mask), None, None, None
+
+
+def _combine_tokens(
+    x: Tensor, partner: Tensor, own: Tensor, other: Tensor, own_mask: Tensor, other_mask: Tensor
+) -> Tensor:
+    """As ``_combine``, position by position, where each of the two masks is not zero."""
+    size, length, width = x.shape
+    own, other = _token_weights(own, other, own_mask, other_mask)
+    here = torch.arange(size * length, device=x.device).view(size, length)
+    rows, weights, offsets = _bags(torch.stack([here, here[partner]], -1), torch.stack([own, other], -1))
+    return torch.embedding_bag(x.view(-1, width), rows, offsets, False, 0, False, weights, True)[0].view_as(x)
+
+
+def _token_weights(own: Tensor, other: Tensor, own_mask: Tensor, other_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``lam`` where the text has a token and ``1 - lam`` where its partner has one, else 0: float32 ``(B, T)`` each."""
+    own, other = (v if v.ndim == 0 else v.unsqueeze(1) for v in (own, 1 - other))
+    return torch.where(own_mask != 0, own, 0.0), torch.where(other_mask != 0, other, 0.0)
+
+
+def _bags(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``(..., 2)`` rows and their weights as the bags of ``embedding_bag``: rows of weight 0 are not even read."""
+    kept = weights != 0
+    offsets = torch.zeros(kept[..., 0].numel() + 1, dtype=torch.int64, device=rows.device)
+    torch.cumsum(kept.sum(-1).flatten(), 0, out=offsets[1:])
+    return rows[kept], weights[kept], offsets
+
+
+def _inverse(partner: Tensor) -> Tensor | None:
+    """Whose partner each row is, int64 ``(B,)``; None if some row is the partner of none or of several."""
+    source = torch.empty_like(partner).fill_(-1)
+    source[partner] = torch.arange(len(partner), device=partner.device)
+    return source if bool((source >= 0).all()) else None
+
+
 def _combine(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    """``own[i] * x[i] + (1 - other[i]) * x[partner[i]]`` in blocks, into one new tensor like x.
+    """``own[i] * x[i] + (1 - other[i]) * x[partner[i]]``, into one new tensor like x.
 
     With one coefficient for the batch the two weights sum to one, and runs of consecutive partners (``roll``: two of
-    them) are mixed from slices, without gathering. Otherwise the partners of a block are gathered into the cache first.
+    them) are mixed from slices, without gathering. Otherwise float32 rows are one ``embedding_bag``; of other dtypes
+    the partners of a block are gathered into the cache first (``embedding_bag`` would round lam to bfloat16).
     """
-    out, source = torch.empty_like(x), _flat(x)
+    source = _flat(x)
+    runs = [] if own.ndim else list(_runs(partner.tolist()))
+    if x.dtype == torch.float32 and not 0 < 4 * len(runs) <= len(partner):
+        size = len(partner)
+        pair = torch.stack([torch.arange(size, device=x.device), partner], 1)
+        rows, weights, offsets = _bags(pair, torch.stack([own.expand(size), 1 - other.expand(size)], 1))
+        mixed = torch.embedding_bag(source, rows, offsets, False, 0, False, weights, True)[0]
+        return mixed.as_strided(x.shape, x.stride())
+    out = torch.empty_like(x)
     target = _flat(out)
     if own.ndim == 0:
         weight = own.item()
-        runs = list(_runs(partner.tolist()))
         if 4 * len(runs) <= len(partner):
             for start, stop, first in runs:
                 _lerp(source[first : first + stop - start], source[start:stop], weight, target[start:stop])

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+from .kernels import mix_lookup, mix_tokens
 from .mixture import Mixture, MixupModule, Pairing, Per, check_generator, values_readable
 
 _MASK_NAMES = ("attention_mask", "attn_mask")  # what Hugging Face encoder layers call their mask
@@ -86,6 +87,45 @@ class EmbeddingMixup(MixupModule):
             mixture = share_of_tokens(mixture, attention_mask)
         return mixed, mask, mixture
 
+    def lookup(
+        self,
+        embedding: nn.Embedding | Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor | None, Mixture]:
+        """Look up and mix in one pass: the same as ``mixup(embedding(input_ids), attention_mask)``, with less memory.
+
+        The unmixed embeddings are never made. Where one pass is not possible (another device or dtype than float32 on
+        the CPU, an embedding with ``max_norm``, ``sparse``, hooks or a trained padding token) it is done in two.
+
+        Args:
+            embedding: ``model.get_input_embeddings()``, or its table ``(V, D)``; the gradient reaches it.
+            input_ids: int64 ``(B, T)``, below V.
+            attention_mask: as for :meth:`forward`.
+            generator: as for :meth:`forward`.
+
+        Returns:
+            As :meth:`forward`.
+
+        Raises:
+            TypeError: floating ``input_ids``.
+            ValueError: an id outside of the table, ``input_ids`` that are not ``(B, T)``, and as :meth:`forward`.
+        """
+        table = embedding if isinstance(embedding, Tensor) else embedding.weight
+        _check_ids(input_ids, table)
+        if attention_mask is not None:
+            _check_mask(attention_mask, input_ids.unsqueeze(-1), self.check_finite)
+        if not self.training or self.alpha == 0 or not _one_pass(embedding, input_ids, attention_mask):
+            looked_up = nn.functional.embedding(input_ids, table) if table is embedding else embedding(input_ids)
+            return self(looked_up, attention_mask, generator=generator)
+        check_generator(generator)
+        mixture = self.draw(len(input_ids), input_ids.device, generator)
+        mixed = mix_lookup(table, input_ids, attention_mask, mixture.partner, mixture.lam)
+        mask = None if attention_mask is None else union_mask(attention_mask, mixture)
+        return mixed, mask, share_of_tokens(mixture, attention_mask) if self.lam_by_length else mixture
+
     def extra_repr(self) -> str:
         """The settings, for printing."""
         return super().extra_repr() + (", lam_by_length=True" if self.lam_by_length else "")
@@ -105,9 +145,10 @@ def mix_embeddings(embeds: Tensor, attention_mask: Tensor | None, mixture: Mixtu
     """
     if attention_mask is None:
         return mixture.mix(embeds), None
-    # masked_fill, not a product: 0 * NaN is NaN. It also keeps the gradient away from the padding.
-    tokens = embeds.masked_fill(attention_mask.unsqueeze(-1) == 0, 0)
-    return mixture.mix(tokens), union_mask(attention_mask, mixture)
+    mixture.check_rows("embeds", embeds)
+    if not embeds.is_floating_point():
+        raise TypeError(f"embeds: expected floating features, got {embeds.dtype}")
+    return mix_tokens(embeds, attention_mask, mixture.partner, mixture.lam), union_mask(attention_mask, mixture)
 
 
 def union_mask(attention_mask: Tensor, mixture: Mixture) -> Tensor:
@@ -294,6 +335,38 @@ def _union_of(mask: Tensor | None, mixture: Mixture) -> Tensor | None:
         return mask
     lam, partners = mixture.lam_like(mask), mask.index_select(0, mixture.partner)
     return torch.where(lam >= 1, mask, torch.where(lam <= 0, partners, torch.maximum(mask, partners)))
+
+
+def _one_pass(embedding: nn.Module | Tensor, input_ids: Tensor, attention_mask: Tensor | None) -> bool:
+    """Whether looking up is nothing but reading rows of the table."""
+    if isinstance(embedding, Tensor):
+        return True
+    if type(embedding) is not nn.Embedding or embedding.max_norm is not None or embedding.scale_grad_by_freq:
+        return False
+    if embedding.sparse or embedding._forward_hooks or embedding._forward_pre_hooks or embedding._backward_hooks:
+        return False
+    if embedding.padding_idx is None or not embedding.weight.requires_grad:
+        return True
+    if input_ids.device.type != "cpu":
+        return False
+    padding = input_ids == embedding.padding_idx  # as a token it would get a gradient here, and gets none there
+    return not bool((padding if attention_mask is None else padding & (attention_mask != 0)).any())
+
+
+def _check_ids(input_ids: Tensor, table: Tensor) -> None:
+    if not isinstance(input_ids, Tensor) or input_ids.dtype not in (torch.int64, torch.int32):
+        came = input_ids.dtype if isinstance(input_ids, Tensor) else type(input_ids).__name__
+        raise TypeError(f"input_ids: expected token ids, an int64 tensor (B, T), got {came}")
+    if input_ids.ndim != 2 or 0 in input_ids.shape:
+        raise ValueError(f"input_ids: expected shape (B, T), B and T at least 1, got {tuple(input_ids.shape)}")
+    if input_ids.device != table.device:
+        raise ValueError(
+            f"input_ids is on {input_ids.device} but embedding is on {table.device}: put both on one device"
+        )
+    if values_readable(input_ids):
+        low, high = int(input_ids.min()), int(input_ids.max())
+        if low < 0 or high >= len(table):
+            raise ValueError(f"input_ids: expected ids in [0, {len(table)}), got {low if low < 0 else high}")
 
 
 def _check(embeds: Tensor, attention_mask: Tensor | None, check_finite: bool) -> None:
