@@ -42,9 +42,19 @@ def test_a_contender_that_does_not_mix_is_refused(wrong):
 
 def test_every_installed_peer_mixes():
     found = benchmark.peers(8)
-    assert {"torchvision v2 MixUp", "timm Mixup", "kornia RandomMixUpV2"} <= set(found)
+    assert {"torchvision v2 MixUp", "timm Mixup", "kornia RandomMixUpV2", "Keras 3 MixUp"} <= set(found)
     for name, peer in found.items():
         benchmark.check(name, peer)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"), [(benchmark.text_case, (4, 6, 8)), (benchmark.lookup_case, (4, 6, 8)), (benchmark.step_case, 8)]
+)
+def test_every_case_runs_and_its_contenders_can_be_called_again(make, shape):
+    case = make(shape, CPU)
+    for contender in case.contenders.values():
+        contender(), contender()
+    assert len(case.contenders) > 2 and case.bytes_moved > 0
 
 
 def test_the_file_holds_numbers_and_provenance(tmp_path, monkeypatch, capsys):

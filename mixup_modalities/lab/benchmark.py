@@ -28,7 +28,7 @@ from mixup_modalities.image import ImageMixup
 from mixup_modalities.kernels import lerp_rows
 from mixup_modalities.lab.runtime import device_name, pick_device, stream
 from mixup_modalities.mixture import Mixture, draw_mixture
-from mixup_modalities.text import mix_embeddings
+from mixup_modalities.text import EmbeddingMixup, mix_embeddings
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SHAPES = {
@@ -36,6 +36,7 @@ SHAPES = {
     "medium": (256, 3, 64, 64),
     "large": (128, 3, 224, 224),
     "huge": (256, 3, 224, 224),
+    "vast": (1024, 3, 224, 224),
 }
 
 
@@ -103,7 +104,31 @@ def peers(num_classes: int) -> dict[str, Callable[[Tensor, Tensor], tuple]]:
             return mixed, torch.lerp(own, partner, labels[:, 2:3])
 
         found["kornia RandomMixUpV2"] = kornia
+    if importlib.util.find_spec("keras"):
+        os.environ.setdefault("KERAS_BACKEND", "torch")  # read by keras when it is first imported
+        import keras
+
+        if keras.backend.backend() == "torch":
+            keras_mixup = keras.layers.MixUp(alpha=1.0)
+
+            def keras_3(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+                # It takes (B, H, W, C); each value is mixed alone, so the order of the axes does not matter here.
+                mixed = keras_mixup({"images": x, "labels": F.one_hot(y, num_classes).float()}, training=True)
+                return mixed["images"], mixed["labels"]
+
+            found["Keras 3 MixUp"] = keras_3
     return found
+
+
+def compiled_naive(x: Tensor, mixture: Mixture) -> Callable[[], object] | None:
+    """The naive line under `torch.compile`; None where there is no compiler."""
+    mix = torch.compile(lambda x, lam, partner: lam * x + (1 - lam) * x[partner])
+    try:
+        mix(x, mixture.lam, mixture.partner)
+    except Exception as error:  # inductor raises many kinds; without a C++ compiler there is nothing to measure
+        print(f"torch.compile is left out: {type(error).__name__}")
+        return None
+    return lambda: mix(x, mixture.lam, mixture.partner)
 
 
 def check(name: str, mixup: Callable) -> None:
@@ -114,7 +139,7 @@ def check(name: str, mixup: Callable) -> None:
         raise AssertionError(f"{name} does not mix: its matrices are {matrices}")
 
 
-def image_case(shape: tuple[int, ...], device: torch.device) -> Case:
+def image_case(shape: tuple[int, ...], device: torch.device, compiled: bool = False) -> Case:
     """Float images that are already normalised."""
     generator = stream(0, "benchmark")
     x = torch.randn(shape, generator=generator).to(device)
@@ -136,6 +161,9 @@ def image_case(shape: tuple[int, ...], device: torch.device) -> Case:
     contenders["naive torch: lam * x + (1 - lam) * x[p]"] = lambda: (
         shuffled.lam * x + (1 - shuffled.lam) * x[shuffled.partner]
     )
+    fused = compiled_naive(x, shuffled) if compiled else None
+    if fused is not None:
+        contenders["torch.compile of the naive line"] = fused
     for name, peer in peers(10).items():
         check(name, peers(8)[name])
         batch = x.clone()  # timm writes into it
@@ -195,6 +223,72 @@ def text_case(shape: tuple[int, ...], device: torch.device) -> Case:
     return Case(f"embeddings {'x'.join(map(str, shape))}", contenders, 2 * size, size)
 
 
+def lookup_case(shape: tuple[int, ...], device: torch.device) -> Case:
+    """Token ids `(B, T)` to mixed embeddings `(B, T, D)`, from a table of 30,522 tokens; the copy is of the result."""
+    generator = stream(0, "benchmark")
+    embedding = torch.nn.Embedding.from_pretrained(torch.randn(30522, shape[2], generator=generator)).to(device)
+    ids = torch.randint(0, 30522, shape[:2], generator=generator).to(device)
+    lengths = torch.randint(shape[1] // 4, shape[1] + 1, (shape[0], 1), generator=generator)
+    mask = (torch.arange(shape[1]) < lengths).long().to(device)
+    mixup = EmbeddingMixup(1.0)
+    m = draw_mixture(shape[0], 1.0, generator=generator, device=device)
+
+    def naive() -> Tensor:
+        x = embedding(ids) * mask.unsqueeze(-1)
+        return m.lam * x + (1 - m.lam) * x[m.partner]
+
+    result = embedding(ids)
+    contenders: dict[str, Callable[[], object]] = {
+        "clone": result.clone,
+        "looking up alone": lambda: embedding(ids),
+        "ours, one pass": lambda: mixup.lookup(embedding, ids, mask, generator=generator),
+        "ours, look up, then mix": lambda: mixup(embedding(ids), mask, generator=generator),
+        "naive torch: look up, mask, mix": naive,
+    }
+    table = embedding.weight.detach().clone().requires_grad_()
+    gradient = torch.randn(shape, generator=generator).to(device)
+
+    def trained(make: Callable[[], Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(make(), table, gradient)
+
+    contenders["with gradient: looking up alone"] = trained(lambda: F.embedding(ids, table))
+    contenders["with gradient: ours, one pass"] = trained(
+        lambda: mixup.lookup(table, ids, mask, generator=generator)[0]
+    )
+    contenders["with gradient: ours, look up, then mix"] = trained(
+        lambda: mixup(F.embedding(ids, table), mask, generator=generator)[0]
+    )
+    size = result.numel() * result.element_size()
+    return Case(f"token ids to mixed embeddings {'x'.join(map(str, shape))}", contenders, 2 * size, size)
+
+
+def step_case(rows: int, device: torch.device) -> Case:
+    """A training step on 32x32 images, forward to update; the yardstick is the step without mixing."""
+    from mixup_modalities.lab.models import ConvNet
+    from mixup_modalities.lab.runtime import seeded
+    from mixup_modalities.losses import mixup_cross_entropy
+
+    generator = stream(0, "benchmark")
+    x, y = torch.randn(rows, 3, 32, 32, generator=generator).to(device), torch.arange(rows, device=device) % 10
+    with seeded(0):
+        model = ConvNet.for_images(x.cpu(), 10, width=32).to(device)
+    optimizer, mixup = torch.optim.SGD(model.parameters(), lr=1e-3), ImageMixup(1.0)
+
+    def step(mixed: bool) -> Callable[[], object]:
+        def run() -> None:
+            batch, mixture = mixup(x, generator=generator) if mixed else (x, Mixture.identity(rows, device=device))
+            optimizer.zero_grad(set_to_none=True)
+            mixup_cross_entropy(model(batch), y, mixture).backward()
+            optimizer.step()
+
+        return run
+
+    contenders = {"a step without mixing": step(False), "a step with mixing": step(True)}
+    contenders["the mixing alone"] = lambda: mixup(x, generator=generator)
+    size = x.numel() * x.element_size()
+    return Case(f"training step of a small conv net {rows}x3x32x32", contenders, 2 * size, size)
+
+
 def audio_case(clips: int, device: torch.device) -> Case:
     """One-second clips to mixed log-mel; the yardstick is the front end without mixing."""
     from mixup_modalities.audio import LogMel, SpectrogramMixup
@@ -215,14 +309,16 @@ def audio_case(clips: int, device: torch.device) -> Case:
 def cases(suite: str, device: torch.device, quick: bool) -> Iterator[Case]:
     """The cases of a suite, made one after the other so that only one batch is in memory."""
     sizes = [SHAPES["small"], SHAPES["medium"]] + ([] if quick else [SHAPES["large"]])
-    sizes += [SHAPES["huge"]] if device.type == "cuda" else []
+    sizes += [SHAPES["huge"], SHAPES["vast"]] if device.type == "cuda" and not quick else []
     if suite in ("images", "all"):
         for shape in sizes:
-            yield image_case(shape, device)
+            yield image_case(shape, device, compiled=not quick)
             yield uint8_case(shape, device)
             yield gradient_case(shape, device)
+        yield step_case(64 if quick else 256, device)
     if suite in ("text", "all"):
         yield text_case((64, 128, 256) if quick else (256, 128, 768), device)
+        yield lookup_case((64, 128, 256) if quick else (256, 128, 768), device)
     if suite in ("audio", "all"):
         yield audio_case(32 if quick else 256, device)
 
@@ -277,7 +373,7 @@ def peak_memory(function: Callable[[], object], device: torch.device) -> float:
 def provenance(device: torch.device) -> dict[str, object]:
     """What the numbers were measured on."""
     versions = {"torch": torch.__version__}
-    for name in ("torchvision", "torchaudio", "timm", "kornia"):
+    for name in ("torchvision", "torchaudio", "timm", "kornia", "keras"):
         if importlib.util.find_spec(name):
             versions[name] = importlib.metadata.version(name)
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
