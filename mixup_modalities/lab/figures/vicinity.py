@@ -136,7 +136,7 @@ def curve_slider(
     """Curves under a slider that needs no kernel.
 
     Args:
-        x: `(T,)`, common to all curves.
+        x: `(T,)`, evenly spaced, common to all curves.
         panels: title -> name of a curve -> `(F, T)`, one curve for each slider position.
         labels: `F` texts, one for each position.
         xlabel: with the unit.
@@ -149,9 +149,12 @@ def curve_slider(
         columns: panels in a row; all of them by default.
 
     Raises:
-        ValueError: a curve that has not `F` rows of `T` values.
+        ValueError: x that is not evenly spaced, or a curve that has not `F` rows of `T` values.
     """
     x = as_array(x, "x").astype(float)
+    even = x.ndim == 1 and x.size > 1 and np.allclose(np.diff(x), np.diff(x).mean())
+    expect(even, "x", "evenly spaced values (T,)", f"shape {x.shape}")
+    steps = {"x0": round(float(x[0]), 6), "dx": round(float(np.diff(x).mean()), 8)}  # a list would be in every frame
     shape = (len(labels), x.size)
     stacks: dict[str, dict[str, np.ndarray]] = {}
     for title, curves in panels.items():
@@ -163,9 +166,8 @@ def curve_slider(
     def line(name: str, y: np.ndarray) -> go.Scatter:
         k = names.index(name)
         style = {"color": (colors or {}).get(name, color_of(name, k)), "dash": _PLOTLY_DASHES[k % 4], "width": 2.5}
-        ys = [float(f"{v:.4g}") if np.isfinite(v) else None for v in y]
         text = f"{name}: %{{y:.3f}}<extra></extra>"
-        return go.Scatter(x=np.round(x, 4), y=ys, mode="lines", name=name, line=style, hovertemplate=text)
+        return go.Scatter(**steps, y=y.astype(np.float32), mode="lines", name=name, line=style, hovertemplate=text)
 
     def dot(point: np.ndarray) -> go.Scatter:
         marker = {"color": "#767676", "size": 10, "symbol": "diamond"}
@@ -247,7 +249,7 @@ def plane_slider(
     def heat(title: str, grid: np.ndarray) -> go.Heatmap:
         dx, dy = (right - left) / grid.shape[1], (top - bottom) / grid.shape[0]
         belief = title in beliefs
-        z = np.round(grid if belief else grid / np.nanmax(grid), 2)
+        z = (grid if belief else grid / np.nanmax(grid)).astype(np.float32)
         scale = {"colorscale": _BELIEF if belief else _SHARE, "zmin": 0, "zmax": 1, "showscale": False}
         where = {"x0": round(left + dx / 2, 4), "dx": round(dx, 5), "y0": round(bottom + dy / 2, 4), "dy": round(dy, 5)}
         return go.Heatmap(z=z, **where, **scale, hoverinfo="skip")
