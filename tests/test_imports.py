@@ -23,7 +23,7 @@ LIBRARY = ["kernels", "mixture", "losses", "image", "text", "audio", "report", "
 LAB = [
     *("errors", "runtime", "announce", "questions", "synth", "drawn", "schedules"),
     *("storage", "splits", "text_data", "samples", "download", "datasets", "source_*"),
-    *("models", "metrics", "training", "*_models"),
+    *("models", "metrics", "augment", "robustness", "training", "*_models", "cifar_recipes"),
     *("audio_recipes", "text_recipes", "question_recipes", "recipes", "ledger", "benchmark"),
     *("figures", "*_command"),
 ]

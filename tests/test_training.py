@@ -293,7 +293,7 @@ def test_learning_rates():
         ({"lr": 0.0}, "lr must be positive and finite"),
         ({"lr": math.nan}, "lr must be positive and finite"),
         ({"warmup": 1.0}, r"warmup in \[0, 1\)"),
-        ({"optimizer": "adam"}, r"optimizer must be one of \['adamw', 'sgd'\], got 'adam'"),
+        ({"optimizer": "adam"}, r"optimizer must be one of \['adamw', 'momentum', 'sgd'\], got 'adam'"),
         ({"schedule": "cos"}, "schedule must be one of"),
         ({"precision": "fp16"}, "precision must be"),
         ({"seed": -1}, "seed"),

@@ -5,7 +5,8 @@ A recipe is data, frozen: what is trained on what, and how. Two tables turn its 
 - `MODELS[recipe.model](dataset)` returns the untrained model, and the data set in the form that the model reads (for
   images the same; for texts one with token ids in place of strings).
 - `METHODS[recipe.method](recipe, model)` returns the arguments of `fit` that the method consists of, such as `mixup=`.
-- `AUDIO_TESTS[recipe.dataset](model, test split)`, where there is one, returns further metrics of the trained model.
+- `TESTS[recipe.dataset](model, test split)`, where there is one, returns further metrics of the trained model.
+- `AUGMENTS[recipe.augment]` changes raw training batches, as `fit(augment=)` takes it.
 
 A new experiment is a new entry in `RECIPES`, and at most one in each table.
 """
@@ -21,11 +22,13 @@ from torch import Tensor, nn
 
 from mixup_modalities.image import CutMix, ImageMixup
 from mixup_modalities.lab.audio_recipes import AUDIO_METHODS, AUDIO_MODELS, AUDIO_TESTS, audio_settings
+from mixup_modalities.lab.cifar_recipes import AUGMENTS, IMAGE_METHODS, IMAGE_MODELS, IMAGE_TESTS, cifar_settings
 from mixup_modalities.lab.datasets import Dataset, load
 from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.models import ConvNet
 from mixup_modalities.lab.question_recipes import QUESTION_METHODS, question_settings
 from mixup_modalities.lab.runtime import seeded, stream
+from mixup_modalities.lab.splits import Split
 from mixup_modalities.lab.text_recipes import TEXT_METHODS, TEXT_MODELS, text_settings
 from mixup_modalities.lab.training import evaluate, fit
 
@@ -47,7 +50,10 @@ class Recipe:
         alpha: lam ~ Beta(alpha, alpha).
         num_train: training examples drawn at random for each seed; `None` for all.
         num_validation: validation examples, likewise.
+        train_on_validation: add the validation set to the training set, and measure on none.
+        num_further: test examples that the further tests of `TESTS` take, from the first; `None` for all.
         label_noise: share of the training and validation labels that are replaced by wrong ones.
+        augment: key of `AUGMENTS`; `None` for none.
         epochs: and the following: see `fit`.
         minutes_cpu: about what one seed takes on one CPU core; NaN if nobody has measured it.
         minutes_gpu: on one GPU, likewise.
@@ -61,7 +67,10 @@ class Recipe:
     alpha: float = 0.0
     num_train: int | None = None
     num_validation: int | None = None
+    train_on_validation: bool = False
+    num_further: int | None = None
     label_noise: float = 0.0
+    augment: str | None = None
     epochs: int = 25
     batch_size: int = 100
     lr: float = 0.1
@@ -83,6 +92,7 @@ def _conv_net(width: int) -> Callable:
 MODELS: dict[str, Callable[[Dataset], tuple[nn.Module, Dataset]]] = {
     "conv-8": _conv_net(8),
     "conv-16": _conv_net(16),
+    **IMAGE_MODELS,
     **AUDIO_MODELS,
     **TEXT_MODELS,
 }
@@ -90,10 +100,12 @@ METHODS: dict[str, Callable[[Recipe, nn.Module], dict[str, Any]]] = {
     "erm": lambda recipe, model: {},
     "mixup": lambda recipe, model: {"mixup": ImageMixup(recipe.alpha)},
     "cutmix": lambda recipe, model: {"mixup": CutMix(recipe.alpha)},
+    **IMAGE_METHODS,
     **AUDIO_METHODS,
     **TEXT_METHODS,
     **QUESTION_METHODS,
 }
+TESTS: dict[str, Callable[[nn.Module, Split], dict[str, float]]] = {**IMAGE_TESTS, **AUDIO_TESTS}
 ALPHAS = (0, 0.2, 1, 4, 8)
 FIT_FIELDS = ("epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip_norm")
 FIT_FIELDS += ("label_smoothing",)
@@ -114,7 +126,9 @@ def _mnist_recipes() -> list[Recipe]:
     return found
 
 
-_further = [Recipe(**settings) for settings in (*audio_settings(), *text_settings(), *question_settings())]
+_further = [
+    Recipe(**settings) for settings in (*cifar_settings(), *audio_settings(), *text_settings(), *question_settings())
+]
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [*_mnist_recipes(), *_further]}
 
 
@@ -181,6 +195,8 @@ def draw_task(
             see the same examples with the same labels.
         num_train: training examples, uniform without replacement, in random order; `None` or more than there are: all.
         num_validation: validation examples, likewise.
+        train_on_validation: add the validation set to the training set, and measure on none.
+        num_further: test examples that the further tests of `TESTS` take, from the first; `None` for all.
         label_noise: share of wrong labels, see `corrupt_labels`.
 
     Returns:
@@ -219,12 +235,15 @@ def run(
         (`best_epoch`, the earliest of several), which is what early stopping gives; and where it was run.
     """
     whole = load(recipe.dataset) if dataset is None else dataset
+    task = replace(whole, train=whole.full_train, validation=None) if recipe.train_on_validation else whole
     data = draw_task(
-        whole, seed, num_train=recipe.num_train, num_validation=recipe.num_validation, label_noise=recipe.label_noise
+        task, seed, num_train=recipe.num_train, num_validation=recipe.num_validation, label_noise=recipe.label_noise
     )
     with seeded(int(stream(seed, "weights").initial_seed())):
         model, data = MODELS[recipe.model](data)
-    settings = {key: getattr(recipe, key) for key in FIT_FIELDS} | METHODS[recipe.method](recipe, model) | options
+    settings = {key: getattr(recipe, key) for key in FIT_FIELDS} | METHODS[recipe.method](recipe, model)
+    settings |= {"augment": AUGMENTS[recipe.augment]} if recipe.augment else {}
+    settings |= options
     every = recipe.evaluate_every if evaluate_every is None else evaluate_every
     best: dict[str, Any] = {"accuracy": -1.0}
     notify = settings.pop("on_epoch", None)
@@ -246,7 +265,9 @@ def run(
     test = evaluate(model, data.test)
     row = {"recipe": recipe.name, "seed": seed, "accuracy": test.accuracy, "nll": test.nll, "ece": test.ece}
     row |= {key: value for key, value in history.final.items() if key not in ("epoch", "lr")}
-    row |= AUDIO_TESTS[recipe.dataset](model, data.test) if recipe.dataset in AUDIO_TESTS else {}
+    if recipe.dataset in TESTS:
+        some = data.test if recipe.num_further is None else data.test.take(slice(recipe.num_further))
+        row |= TESTS[recipe.dataset](model, some)
     row |= getattr(model, "provenance", {})
     if "model" in best:
         model.load_state_dict(best["model"])

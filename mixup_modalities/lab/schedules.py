@@ -7,6 +7,7 @@ import torch
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": lambda params, **kwargs: torch.optim.SGD(params, momentum=0.9, nesterov=True, **kwargs),
+    "momentum": lambda params, **kwargs: torch.optim.SGD(params, momentum=0.9, **kwargs),
     "adamw": torch.optim.AdamW,
 }
 # Share of the peak learning rate at progress t in [0, 1). "step", a tenth after 1/2 and again after 3/4, is the

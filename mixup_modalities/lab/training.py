@@ -167,7 +167,7 @@ def fit(
         batch_size: rows a step, at most; an epoch is cut into batches of equal size, give or take one row, so that no
             small rest is left over.
         lr: peak learning rate.
-        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
+        optimizer: "sgd" (Nesterov momentum 0.9), "momentum" (0.9, not Nesterov's) or "adamw".
         weight_decay: on all parameters.
         schedule: "cosine", "linear", "step" or "constant"; "cosine" with `warmup` is the one-cycle schedule.
         warmup: share of all steps in which the rate rises from zero, in [0, 1).
