@@ -14,6 +14,7 @@ from mixup_modalities.lab.figures.plots import (
     plot_reliability,
     show_images,
 )
+from mixup_modalities.lab.figures.scatter import plot_scatter
 from mixup_modalities.lab.figures.sliders import (
     image_label_slider,
     image_slider,
@@ -63,6 +64,7 @@ __all__ = [
     "plot_mixing",
     "plot_points",
     "plot_reliability",
+    "plot_scatter",
     "plot_token_weights",
     "set_alt_text",
     "show_images",
