@@ -21,10 +21,10 @@ ROOT = Path(importlib.util.find_spec(PACKAGE).origin).parent
 # A module may import those that stand before it here, and no others. A folder counts as one module.
 LIBRARY = ["kernels", "mixture", "losses", "image", "text", "audio", "report", "audit"]  # mixture.mix calls kernels
 LAB = [
-    *("errors", "runtime", "announce", "questions", "synth", "drawn", "schedules"),
+    *("errors", "runtime", "quadrature", "announce", "questions", "synth", "drawn", "schedules"),
     *("storage", "splits", "text_data", "samples", "download", "datasets", "source_*"),
-    *("models", "metrics", "augment", "robustness", "training", "*_models", "cifar_recipes"),
-    *("audio_recipes", "text_recipes", "question_recipes", "recipes", "ledger", "benchmark"),
+    *("models", "metrics", "augment", "robustness", "processes", "training", "*_models", "cifar_recipes"),
+    *("audio_recipes", "text_recipes", "question_recipes", "recipes", "checkpoints", "tracking", "ledger", "benchmark"),
     *("figures", "*_command"),
 ]
 # "" is the package itself: it shows the library and knows nothing of the lab.

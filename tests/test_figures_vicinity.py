@@ -1,0 +1,66 @@
+"""Figures of the mathematics: what is drawn is what was given."""
+
+import numpy as np
+import pytest
+
+from mixup_modalities.lab import figures
+
+X = np.linspace(0, 1, 5)
+
+
+def test_lines_keep_their_colour_in_every_panel():
+    figure = figures.plot_lines({"a": {"p": (X, X), "q": (X, X**2)}, "b": {"q": (X, 1 - X)}}, xlabel="x", ylabel="y")
+    first, second = figures.panel_axes(figure)
+    assert first.get_lines()[1].get_color() == second.get_lines()[0].get_color() != first.get_lines()[0].get_color()
+    np.testing.assert_array_equal(second.get_lines()[0].get_ydata(), 1 - X)
+    assert "a (p, q); b (q)" in figures.alt_text(figure)
+
+
+def test_ellipse_has_the_widths_of_its_covariance():
+    points = np.array([[0.0, 0.0], [2.0, 4.0]])
+    (ax,) = figures.panel_axes(figures.plot_ellipses(points, {"c": np.diag([4.0, 1.0])}))
+    (ellipse,) = ax.patches
+    assert sorted([ellipse.width, ellipse.height]) == pytest.approx([4, 8])
+    assert tuple(ellipse.center) == (1, 2)
+    longest = np.deg2rad(ellipse.angle if ellipse.width > ellipse.height else ellipse.angle + 90)
+    assert abs(np.cos(longest)) == pytest.approx(1)
+
+
+def test_every_position_of_a_curve_slider_moves_every_curve():
+    two = {"p": np.stack([X, 2 * X]), "q": np.stack([-X, 3 * X])}
+    marks = {"a": np.array([[0.5, 0.1], [0.25, 0.2]])}
+    figure = figures.curve_slider(X, {"a": two, "b": {"p": two["p"]}}, ["0", "1"], xlabel="x", marks=marks, start=1)
+    names = [trace.name for trace in figure.data]
+    assert sorted(names) == ["minimum", "p", "p", "q"]
+    assert sum(bool(trace.showlegend) for trace in figure.data) == 3
+    for f, frame in enumerate(figure.frames):
+        assert list(frame.traces) == list(range(len(figure.data)))
+        assert [trace.name for trace in frame.data] == names
+        for trace, shown in zip(frame.data, figure.data):
+            assert (trace.xaxis, trace.yaxis) == (shown.xaxis, shown.yaxis)
+        np.testing.assert_allclose(frame.data[names.index("q")].y, two["q"][f])
+        assert tuple(frame.data[names.index("minimum")].x) == (marks["a"][f, 0],)
+    assert figure.data[0].x0 == 0 and figure.data[0].dx == 0.25
+
+
+def test_plane_slider_scales_shares_and_leaves_beliefs():
+    grids = np.arange(12.0).reshape(2, 2, 3)
+    options = {"beliefs": ("q",), "points": np.array([[0.1, 0.2]]), "classes": np.array([1])}
+    figure = figures.plane_slider({"p": grids, "q": grids / 12}, (0, 3, 0, 1), ["0", "1"], **options)
+    p, q = figure.frames[0].data
+    assert np.asarray(p.z).max() == 1 and np.asarray(q.z).max() == pytest.approx(5 / 12)
+    assert (p.x0, p.dx, p.y0, p.dy) == (0.5, 1.0, 0.25, 0.5)
+    assert len(figure.data) == 4, "two heat maps and the points in each"
+
+
+def test_shapes_that_disagree_are_named():
+    with pytest.raises(ValueError, match=r"panels\['a'\]\['p'\]"):
+        figures.plot_lines({"a": {"p": (X, X[1:])}}, xlabel="x", ylabel="y")
+    with pytest.raises(ValueError, match=r"panels\['a'\]\['p'\]"):
+        figures.curve_slider(X, {"a": {"p": X[None]}}, ["0", "1"], xlabel="x")
+    with pytest.raises(ValueError, match="evenly"):
+        figures.curve_slider(X**2, {"a": {"p": X[None]}}, ["0"], xlabel="x")
+    with pytest.raises(ValueError, match=r"panels\['a'\]"):
+        figures.plane_slider({"a": np.zeros((3, 2, 2))}, (0, 1, 0, 1), ["0", "1"])
+    with pytest.raises(ValueError, match=r"covariances\['c'\]"):
+        figures.plot_ellipses(np.zeros((3, 2)), {"c": np.eye(3)})
