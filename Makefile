@@ -25,7 +25,7 @@ PYTEST   = $(HERMETIC) $(OFFLINE) $(PY) -m pytest -n $(JOBS) --dist loadscope $(
 ALL_SETS   = $$($(PY) -m mixup_modalities data list | awk 'NR > 1 { print $$1 }')
 REAL_SETS := mnist:MNIST/raw cifar10:cifar10 speech_commands:SpeechCommands trec:trec ag_news:ag_news
 
-.PHONY: help setup book test test-real lab data lint format lock notebooks results clean distclean
+.PHONY: help setup book look test test-real lab data lint format lock notebooks results clean distclean
 
 help: ## Show this list
 	@echo "Usage: make <target>"
@@ -41,6 +41,10 @@ book: $(STAMP) ## Build the book into _build/html; a warning is an error
 	@$(VENV)/bin/jupyter-book build . -W --keep-going
 	@touch _build/.built
 	@echo "The book is here: file://$(BUILD)/html/index.html"
+
+look: $(STAMP) ## Open every page of the built book in headless Chromium: links, maths, sliders, sounds, accessibility
+	@test -e _build/.built || { echo "make look needs a built book: make book" >&2; exit 2; }
+	$(HERMETIC) $(PY) -m pytest tests/browser_checks.py -n $(JOBS) $(ARGS)
 
 test: $(STAMP) fonts ## Run all tests and all notebooks, on the offline samples
 	@rm -rf "$(BUILD)/no-data" && mkdir -p "$(BUILD)/no-data"

@@ -165,20 +165,36 @@ def results_table():
     return module
 
 
-def test_the_readme_has_the_results_of_the_ledger():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == results_table().updated(readme, ROOT / "results"), "run python book/_tools/results_table.py"
+@pytest.mark.parametrize("page", results_table().PAGES, ids=name_of)
+def test_a_page_has_the_results_of_the_ledger(page):
+    text = page.read_text(encoding="utf-8")
+    assert text == results_table().updated(text, ROOT / "results"), "run python book/_tools/results_table.py"
 
 
-def test_a_table_of_results_is_made_of_the_runs(tmp_path):
-    for recipe, seed, accuracy in [("set-erm", 0, 0.5), ("set-erm", 1, 0.7), ("set-mixup", 0, 0.8)]:
-        row = {"recipe": recipe, "seed": seed, "accuracy": accuracy, "dataset": "set", "data": "real", "lossy": False}
-        row |= {"dataset_sha256": "0", "epochs": 1, "device": "cpu", "precision": "fp32", "seconds": 1.0}
-        ledger.append(row | {"commit": "abcdefg", "versions": "torch"}, tmp_path / "one.csv")
+def test_the_table_of_results_pairs_the_runs_by_seed(tmp_path):
+    title, without, mixed = results_table().PAIRS[0]
+    for recipe, seed, accuracy in [
+        (without, 0, 0.5),
+        (without, 1, 0.7),
+        (mixed, 1, 0.8),
+        (mixed, 0, 0.6),
+        (mixed, 9, 0),
+    ]:
+        row = {"recipe": recipe, "seed": seed, "accuracy": accuracy, "nll": 1 - accuracy, "dataset": "set"}
+        row |= {"data": "real", "lossy": True, "dataset_sha256": "0", "epochs": 1, "device": "cpu", "precision": "fp32"}
+        ledger.append(row | {"seconds": 1.0, "commit": "abcdefg", "versions": "torch"}, tmp_path / "one.csv")
     section = results_table().section(tmp_path)
-    assert "| recipe | erm | mixup |" in section
-    assert "| set | 0.600 ± 1.271 |" in section and "| 0.800 |" in section
-    assert "1 to 2 seeds; real set" in section
+    assert f"| {title}, lossy copy (2 seeds) | 0.600 |" in section
+    assert "| +0.100 [+0.100, +0.100] |" in section
+    assert "commits abcdefg" in section
+    assert results_table().section(tmp_path / "nothing") == "No run has been recorded yet."
+
+
+def test_every_pair_of_the_table_is_two_recipes():
+    from mixup_modalities.lab.recipes import find_recipe
+
+    for _, without, mixed in results_table().PAIRS:
+        assert (find_recipe(without).alpha, find_recipe(mixed).dataset) == (0, find_recipe(without).dataset)
 
 
 def test_the_api_page_names_everything_public():

@@ -3,13 +3,18 @@
     python book/_tools/notebooks.py run notebooks/*.ipynb     execute, save if every rule holds (make notebooks)
     python book/_tools/notebooks.py check notebooks/*.ipynb   only look
 
-What `run` saves passes the static rules of `tests/test_notebooks.py`: both call `faults`.
+What `run` saves passes the static rules of `tests/test_notebooks.py`: both call `faults`. What a chapter took, and with
+which versions, goes into `results/notebooks.json`, which the status page shows.
 """
 
 import argparse
 import datetime
+import importlib.metadata
+import json
 import os
+import platform
 import re
+import resource
 import sys
 import time
 import warnings
@@ -19,6 +24,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+ROOT = Path(__file__).parent.parent.parent
+RECORD = ROOT / "results" / "notebooks.json"
 MAX_LINES = 25
 MAX_SETTINGS_LINES = 8
 SETTINGS_WITHIN = 8
@@ -250,6 +257,23 @@ def run(path: Path, timeout: int = 300) -> list[str]:
     return found
 
 
+def record(path: Path, seconds: float) -> None:
+    """Note what a run of a chapter of the book took; notebooks elsewhere are not noted."""
+    if path.resolve().parent != ROOT / "notebooks":
+        return
+    sources = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "mixup-modalities")]
+    noted = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
+    noted[path.stem] = {
+        "cpu_seconds": round(seconds),
+        "day": datetime.date.today().isoformat(),
+        "data": sorted(set(re.findall(r"""\bload\(["'](\w+)["']""", sources))),
+        "ledger": sorted(set(re.findall(r"""\bresults\(["'](\w+)["']""", sources))),
+        "versions": "; ".join([f"python {platform.python_version()}", *versions]),
+    }
+    RECORD.write_text(json.dumps(dict(sorted(noted.items())), indent=1) + "\n", encoding="utf-8")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line: 0 if every notebook is in order, 1 if one is not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -262,12 +286,15 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"there is no notebook {path}")
         if options.command == "run":
             print(f"{path} ...", end=" ", flush=True)
-        start = time.perf_counter()
+        start, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         found = run(path) if options.command == "run" else faults(path)
         took = f"{time.perf_counter() - start:.0f} s, " if options.command == "run" else f"{path}: "
         verdict = "in order" if not found else "not saved" if options.command == "run" else "not in order"
         print(f"{took}{path.stat().st_size / 1000:.0f} kB, {verdict}", *found, sep="\n  ")
         bad += bool(found)
+        if options.command == "run" and not found:
+            now = resource.getrusage(resource.RUSAGE_CHILDREN)
+            record(path, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime)
     return int(bad > 0)
 
 

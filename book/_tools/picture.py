@@ -1,4 +1,4 @@
-"""Draw the picture of the landing page and the README: one mixture applied to images, sound and text.
+"""The picture of the README, and the figure and sounds of the landing page: one mixture of images, sound and text.
 
     python book/_tools/picture.py book/_static/one-mixture.png
 
@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import torch
 
 from mixup_modalities import LogMel, Mixture
 from mixup_modalities.lab.datasets import load
-from mixup_modalities.lab.figures.style import Figure, new_figure, styled
+from mixup_modalities.lab.figures import Players, set_alt_text, slider_figure
+from mixup_modalities.lab.figures.style import COLORS, Figure, new_figure, styled
 from mixup_modalities.lab.synth import WORDS, spoken_words
 from mixup_modalities.text import mix_embeddings
 
@@ -31,11 +33,21 @@ def images() -> torch.Tensor:
     return train.x[rows, 0] / 255
 
 
-def powers() -> torch.Tensor:
-    """Mel power of two synthetic words, `(2, mels, frames)`."""
+def waveforms() -> torch.Tensor:
+    """Two synthetic words, `(2, samples)` at 16 kHz."""
     words = spoken_words(10, 1, torch.Generator().manual_seed(0))
     rows = [int((words.labels == list(WORDS).index(word)).nonzero()[0]) for word in SPOKEN]
-    return LogMel(n_fft=1024, hop_length=128, n_mels=80).power(words.waveforms[rows] / 32768)
+    return words.waveforms[rows] / 32768
+
+
+def powers(hop_length: int = 128, n_mels: int = 80) -> torch.Tensor:
+    """Mel power of two synthetic words, `(2, mels, frames)`."""
+    return LogMel(n_fft=1024, hop_length=hop_length, n_mels=n_mels).power(waveforms())
+
+
+def decibels(power: torch.Tensor) -> torch.Tensor:
+    """Power on a scale of decibels."""
+    return 10 * power.clamp_min(1e-6).log10()
 
 
 def embeddings() -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,7 +68,6 @@ def draw() -> Figure:
     """The picture: a row for each modality; two examples, their mixture, its label."""
     mixture = Mixture(torch.tensor(LAM), torch.tensor([1, 0]))
     pixels, power, (embeds, mask) = images(), powers(), embeddings()
-    decibels = lambda x: 10 * x.clamp_min(1e-6).log10()  # noqa: E731
     mixed_embeds, _ = mix_embeddings(embeds, mask, mixture)
     rows = [
         ("image\npixels", [*pixels, mixture.mix(pixels)[0]], {"cmap": "gray"}, DIGITS),
@@ -93,6 +104,56 @@ def draw() -> Figure:
         f"questions. In each row the examples are mixed with weights {LAM} and {1 - LAM:.2f}, and so are the labels."
     )
     return figure
+
+
+def slider() -> go.Figure:
+    """The same three mixtures and their label under one slider of lambda."""
+    lams = [round(1 - 0.1 * k, 1) for k in range(11)]
+    pixels, power, (embeds, mask) = images(), powers(256, 48), embeddings()
+    ceiling = float(decibels(power).max())
+    names = [f"{digit}, {word}, {kind}" for digit, word, kind in zip(DIGITS, SPOKEN, KINDS)]
+    frames = []
+    for lam in lams:
+        mixture = Mixture(torch.tensor(lam), torch.tensor([1, 0]))
+        grey = (255 * mixture.mix(pixels)[0]).round().to(torch.uint8)
+        loud = ((decibels(mixture.mix(power)[0]) - ceiling + 60).clamp(0, 60) / 60 * 255).round().to(torch.uint8)
+        vectors = mix_embeddings(embeds, mask, mixture)[0][0].T
+        label = mixture.targets(torch.tensor([0, 1]), 2)[0]
+        frames.append(
+            [
+                go.Heatmap(z=grey.numpy(), coloraxis="coloraxis", hoverinfo="skip"),
+                go.Heatmap(z=loud.numpy(), coloraxis="coloraxis2", hoverinfo="skip"),
+                go.Heatmap(z=np.round(vectors.numpy(), 2), coloraxis="coloraxis3", hoverinfo="skip"),
+                go.Bar(x=names, y=np.round(label.numpy(), 2), marker_color=COLORS["mixup"], hoverinfo="skip"),
+            ]
+        )
+    titles = ["image: pixels", "sound: mel power", "text: embeddings", "the label of each"]
+    figure = slider_figure(frames, lams, titles=titles, start=4, height=620, columns=2)
+    figure.update_layout(
+        coloraxis={"colorscale": "Greys_r", "cmin": 0, "cmax": 255, "showscale": False},
+        coloraxis2={"colorscale": "Magma", "cmin": 0, "cmax": 255, "showscale": False},
+        coloraxis3={"colorscale": "PuOr", "cmin": -2.5, "cmax": 2.5, "showscale": False},
+    )
+    for row, column in ((1, 1), (1, 2), (2, 1)):
+        figure.update_xaxes(showticklabels=False, showgrid=False, row=row, col=column)
+        figure.update_yaxes(showticklabels=False, showgrid=False, row=row, col=column)
+    figure.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain", row=1, col=1)
+    figure.update_xaxes(constrain="domain", row=1, col=1)
+    figure.update_xaxes(title_text="time", row=1, col=2)
+    figure.update_xaxes(title_text="token", row=2, col=1)
+    figure.update_yaxes(range=[0, 1.02], row=2, col=2)
+    return set_alt_text(
+        figure,
+        "Two digits, two spoken words and two questions, each pair mixed with the same weights, beside the mixed "
+        "label, under a slider of lambda from 1 to 0.",
+    )
+
+
+def players() -> Players:
+    """The two words mixed at five lambdas."""
+    x = waveforms()
+    mixed = {lam: Mixture(torch.tensor(lam), torch.tensor([1, 0])).mix(x)[0] for lam in (1.0, 0.75, 0.5, 0.25, 0.0)}
+    return Players({f"{SPOKEN[0]} and {SPOKEN[1]}": {f"λ = {lam:g}": wave.numpy() for lam, wave in mixed.items()}})
 
 
 if __name__ == "__main__":

@@ -18,8 +18,29 @@ from sphinx.util import logging
 
 PLOTLY = "application/vnd.plotly.v1+json"
 TRACES = "mixup_book_traces"  # on Sphinx's environment: page -> kinds of trace drawn there
+SCRIPTS = [(key, f"{key}.js", {"defer": "defer"}) for key in ("plotly.min", "plotly-figures")]
 _PICTURES = {"image/png", "image/jpeg", "image/svg+xml", "image/gif"}
 _logger = logging.getLogger(__name__)
+
+
+def figure_nodes(environment: BuildEnvironment, figure: dict) -> list[nodes.Element]:
+    """A plotly figure as HTML that carries it as JSON, and elsewhere than in HTML its alt text."""
+    layout = figure.get("layout", {})
+    alt = (layout.get("meta") or {}).get("alt", "")
+    traces = [*figure.get("data", []), *(t for frame in figure.get("frames", []) for t in frame.get("data", []))]
+    pages = getattr(environment, TRACES)
+    pages.setdefault(environment.docname, set()).update(trace.get("type", "scatter") for trace in traces)
+    parts = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
+    content = json.dumps(parts, separators=(",", ":")).replace("<", "\\u003c")
+    height = f"min-height:{layout.get('height', 400)}px"
+    markup = (
+        f'<figure class="interactive" aria-label="{html.escape(alt)}" style="{height}">'
+        f'<script type="application/json">{content}</script>'
+        "<noscript>This figure moves; it needs JavaScript.</noscript></figure>"
+    )
+    elsewhere = addnodes.only(expr="not html")
+    elsewhere += nodes.paragraph("", f"Interactive figure, in the online book: {alt}")
+    return [nodes.raw("", markup, format="html"), elsewhere]
 
 
 class PlotlyFigure:
@@ -37,23 +58,9 @@ class PlotlyFigure:
         alt = (layout.get("meta") or {}).get("alt", "")
         if not alt:
             _warn(renderer, data, "an interactive figure has no alt text: set_alt_text(figure, ...)")
-        environment = renderer.renderer.sphinx_env
-        traces = [*figure.get("data", []), *(t for frame in figure.get("frames", []) for t in frame.get("data", []))]
-        pages = getattr(environment, TRACES)
-        pages.setdefault(environment.docname, set()).update(trace.get("type", "scatter") for trace in traces)
-        renderer.add_js_file("plotly", "plotly.min.js", {"defer": "defer"})
-        renderer.add_js_file("plotly-figures", "plotly-figures.js", {"defer": "defer"})
-        parts = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
-        content = json.dumps(parts, separators=(",", ":")).replace("<", "\\u003c")
-        height = f"min-height:{layout.get('height', 400)}px"
-        markup = (
-            f'<figure class="interactive" aria-label="{html.escape(alt)}" style="{height}">'
-            f'<script type="application/json">{content}</script>'
-            "<noscript>This figure moves; it needs JavaScript.</noscript></figure>"
-        )
-        elsewhere = addnodes.only(expr="not html")
-        elsewhere += nodes.paragraph("", f"Interactive figure, in the online book: {alt}")
-        return [nodes.raw("", markup, format="html"), elsewhere]
+        for script in SCRIPTS:
+            renderer.add_js_file(*script)
+        return figure_nodes(renderer.renderer.sphinx_env, figure)
 
 
 class DescribedPicture:
