@@ -48,9 +48,15 @@ def test_plane_slider_scales_shares_and_leaves_beliefs():
     options = {"beliefs": ("q",), "points": np.array([[0.1, 0.2]]), "classes": np.array([1])}
     figure = figures.plane_slider({"p": grids, "q": grids / 12}, (0, 3, 0, 1), ["0", "1"], **options)
     p, q = figure.frames[0].data
-    assert np.asarray(p.z).max() == 1 and np.asarray(q.z).max() == pytest.approx(5 / 12)
+    assert np.asarray(p.z).max() == 100 and np.asarray(q.z).max() == round(100 * 5 / 12)
     assert (p.x0, p.dx, p.y0, p.dy) == (0.5, 1.0, 0.25, 0.5)
     assert len(figure.data) == 4, "two heat maps and the points in each"
+
+
+def test_plane_slider_leaves_blank_what_is_not_known():
+    grid = np.array([[[np.nan, 0.5], [1.0, 0.0]]])
+    (heat,) = figures.plane_slider({"q": grid}, (0, 1, 0, 1), ["0"], beliefs=("q",)).frames[0].data
+    np.testing.assert_array_equal(np.asarray(heat.z), 100 * grid[0])
 
 
 def test_shapes_that_disagree_are_named():

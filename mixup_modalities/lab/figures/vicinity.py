@@ -249,8 +249,9 @@ def plane_slider(
     def heat(title: str, grid: np.ndarray) -> go.Heatmap:
         dx, dy = (right - left) / grid.shape[1], (top - bottom) / grid.shape[0]
         belief = title in beliefs
-        z = (grid if belief else grid / np.nanmax(grid)).astype(np.float32)
-        scale = {"colorscale": _BELIEF if belief else _SHARE, "zmin": 0, "zmax": 1, "showscale": False}
+        z = np.round(100 * (grid if belief else grid / np.nanmax(grid)))
+        z = z.astype(np.float32 if np.isnan(z).any() else np.uint8)  # what takes few bytes in the page
+        scale = {"colorscale": _BELIEF if belief else _SHARE, "zmin": 0, "zmax": 100, "showscale": False}
         where = {"x0": round(left + dx / 2, 4), "dx": round(dx, 5), "y0": round(bottom + dy / 2, 4), "dy": round(dy, 5)}
         return go.Heatmap(z=z, **where, **scale, hoverinfo="skip")
 
