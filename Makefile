@@ -25,7 +25,7 @@ PYTEST   = $(HERMETIC) $(OFFLINE) $(PY) -m pytest -n $(JOBS) --dist loadscope $(
 ALL_SETS   = $$($(PY) -m mixup_modalities data list | awk 'NR > 1 { print $$1 }')
 REAL_SETS := mnist:MNIST/raw cifar10:cifar10 speech_commands:SpeechCommands trec:trec ag_news:ag_news
 
-.PHONY: help setup book look test test-real lab data lint format lock notebooks results clean distclean
+.PHONY: help setup book look test test-real lab data lint format lock notebooks assignments results clean distclean
 
 help: ## Show this list
 	@echo "Usage: make <target>"
@@ -85,6 +85,9 @@ lock: $(UV) ## Write requirements.txt from pyproject.toml, keeping versions that
 notebooks: THREADS = 2
 notebooks: $(STAMP) fonts ## Execute notebooks and save their outputs; NB=notebooks/one.ipynb does one
 	$(HERMETIC) $(PY) book/_tools/notebooks.py run $(NB)
+
+assignments: $(STAMP) ## Make the student and autograder versions into _build/assignments (ARGS=--check runs the solutions)
+	@$(HERMETIC) $(PY) assignments/build.py $(ARGS)
 
 results: $(STAMP) ## Show the ledger of results: mean, interval, n
 	@$(PY) -m mixup_modalities results show
