@@ -23,7 +23,7 @@ LIBRARY = ["kernels", "mixture", "losses", "image", "text", "audio", "report", "
 LAB = [
     *("errors", "runtime", "quadrature", "announce", "questions", "synth", "drawn", "schedules"),
     *("storage", "splits", "text_data", "samples", "download", "datasets", "source_*"),
-    *("models", "metrics", "augment", "robustness", "processes", "training", "*_models", "cifar_recipes"),
+    *("models", "stacked", "metrics", "augment", "robustness", "processes", "training", "*_models", "cifar_recipes"),
     *("audio_recipes", "text_recipes", "question_recipes", "recipes", "checkpoints", "tracking", "ledger", "benchmark"),
     *("figures", "*_command"),
 ]
