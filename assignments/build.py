@@ -3,8 +3,8 @@
     python assignments/build.py [--into _build/assignments] [--check] [name ...]
 
 `<into>/<name>/student/` holds the one notebook that students get; `<into>/<name>/autograder/` the solutions and the zip
-file for Gradescope or `otter run`. The same sources give the same bytes on every machine: otter stamps the zip file with
-the time and leaves its order to the file system, so it is written anew.
+file for Gradescope or `otter run`. The same sources give the same bytes on every machine: otter stamps the zip file
+with the time and leaves its order to the file system, so it is written anew.
 """
 
 import argparse
