@@ -12,6 +12,7 @@ Either way the short-time Fourier transform, which is the expensive part, is com
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Literal
 
@@ -279,12 +280,12 @@ class SpectrogramMixup(MixupModule):
             partners = own.index_select(0, mixture.partner)
             ratio = torch.where((own < SILENCE) | (partners < SILENCE), 1.0, own / partners)
         if self.domain == "waveform":
-            if self.gain_aware:
-                p = _reweighted(lam, ratio)
-                x = Mixture(p, mixture.partner).mix(x) * (p * p + (1 - p) * (1 - p)).rsqrt()[:, None]
-            else:
-                x = mixture.mix(x)
-            return front.log(front.mel(front._stft(x)))
+            if not self.gain_aware:
+                return front.log(front.mel(front._stft(mixture.mix(x))))
+            p = _reweighted(lam, ratio)
+            power = front.mel(front._stft(Mixture(p, mixture.partner).mix(x)))
+            # The division by sqrt(p^2 + (1 - p)^2), where it costs least: after the filters, squared.
+            return front.log(power / (p * p + (1 - p) * (1 - p))[:, None, None])
         power = front.mel(front._stft(x))
         if self.domain == "power":
             return front.log(
@@ -292,10 +293,13 @@ class SpectrogramMixup(MixupModule):
             )
         if not self.gain_aware:
             return mixture.mix(front.log(power))
-        # Both at the loudness A_x^lam A_y^(1 - lam), so that rows with lam = 1 or 0 stay what they are.
-        gain = ratio[:, None, None] ** 2
+        # Both at the loudness A_x^lam A_y^(1 - lam), so that rows with lam = 1 or 0 stay what they are. A gain is a
+        # constant in the logarithm, so one logarithm serves both.
+        level = 2 * ratio.log()[:, None, None]
         weight = mixture.lam_like(power)
-        here, there = front.log(power * gain ** (weight - 1)), front.log(power[mixture.partner] * gain**weight)
+        plain = power.clamp(min=torch.finfo(power.dtype).tiny).log()
+        here = (plain + level * (weight - 1)).clamp(min=math.log(front.floor))
+        there = (plain.index_select(0, mixture.partner) + level * weight).clamp(min=math.log(front.floor))
         return torch.lerp(there, here, weight.to(here.dtype))
 
     def mix_features(self, features: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Mixture]:
@@ -334,7 +338,8 @@ def loudness(waveforms: Tensor, lengths: Tensor | None = None, sample_rate: int 
     with torch.no_grad():
         half = max(1, round(0.05 * sample_rate))
         samples = waveforms.shape[1]
-        energy = nn.functional.pad(waveforms, (0, -samples % half)).unflatten(1, (-1, half)).square().sum(2)
+        whole = nn.functional.pad(waveforms, (0, -samples % half)) if samples % half else waveforms
+        energy = torch.linalg.vector_norm(whole.unflatten(1, (-1, half)), dim=2).square()
         energy = energy[:, :-1] + energy[:, 1:] if energy.shape[1] > 1 else energy
         window = min(2 * half, samples) if lengths is None else lengths.clamp(max=2 * half)
         return (energy.amax(1) / window).sqrt()

@@ -219,8 +219,8 @@ def _combine(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
     the partners of a block are gathered into the cache first (``embedding_bag`` would round lam to bfloat16).
     """
     source = _flat(x)
-    runs = [] if own.ndim else list(_runs(partner.tolist()))
-    if x.dtype == torch.float32 and not 0 < 4 * len(runs) <= len(partner):
+    runs = [] if own.ndim else _runs(partner)
+    if x.dtype == torch.float32 and not runs:
         size = len(partner)
         pair = torch.stack([torch.arange(size, device=x.device), partner], 1)
         rows, weights, offsets = _bags(pair, torch.stack([own.expand(size), 1 - other.expand(size)], 1))
@@ -230,9 +230,9 @@ def _combine(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
     target = _flat(out)
     if own.ndim == 0:
         weight = own.item()
-        if 4 * len(runs) <= len(partner):
-            for start, stop, first in runs:
-                _lerp(source[first : first + stop - start], source[start:stop], weight, target[start:stop])
+        for start, stop, first in runs:
+            _lerp(source[first : first + stop - start], source[start:stop], weight, target[start:stop])
+        if runs:
             return out
         for rows in _blocks(source, source.element_size()):
             _lerp(source.index_select(0, partner[rows]), source[rows], weight, target[rows])
@@ -255,13 +255,12 @@ def _lerp(start: Tensor, end: Tensor, weight: float, out: Tensor) -> None:
         torch.lerp(start, end, weight, out=out)
 
 
-def _runs(partner: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Runs of rows whose partners are consecutive: start, stop, and the partner of the first."""
-    start = 0
-    for i in range(1, len(partner) + 1):
-        if i == len(partner) or partner[i] != partner[i - 1] + 1:
-            yield start, i, partner[start]
-            start = i
+def _runs(partner: Tensor) -> list[tuple[int, int, int]]:
+    """Runs of rows whose partners are consecutive, if they are few: start, stop, and the partner of the first."""
+    starts = [0, *((partner.diff() != 1).nonzero().flatten() + 1).tolist()]
+    if 4 * len(starts) > len(partner):
+        return []
+    return list(zip(starts, [*starts[1:], len(partner)], partner[starts].tolist()))
 
 
 def _blocks(x: Tensor, element_size: int) -> Iterator[slice]:
