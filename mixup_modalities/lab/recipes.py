@@ -233,6 +233,9 @@ def run(
         A row for the ledger: test `accuracy`, `nll`, `ece` after the last epoch; the last epoch of `fit`'s history;
         `best_accuracy`, `best_nll`, `best_ece`, test results of the epoch with the highest validation accuracy
         (`best_epoch`, the earliest of several), which is what early stopping gives; and where it was run.
+
+    Raises:
+        RecipeError: the device has too little memory; the message says which batch size to try.
     """
     whole = load(recipe.dataset) if dataset is None else dataset
     task = replace(whole, train=whole.full_train, validation=None) if recipe.train_on_validation else whole
@@ -258,10 +261,13 @@ def run(
 
     if settings.get("resume") and "best" in settings["resume"]:
         best.update(settings["resume"]["best"])
-    history = fit(
-        model, data.train, validation=data.validation, seed=seed, evaluate_every=every,
-        on_epoch=keep_best, **settings,
-    )  # fmt: skip
+    try:
+        history = fit(
+            model, data.train, validation=data.validation, seed=seed, evaluate_every=every,
+            on_epoch=keep_best, **settings,
+        )  # fmt: skip
+    except torch.OutOfMemoryError as error:
+        raise RecipeError(_memory_hint(recipe)) from error
     test = evaluate(model, data.test)
     row = {"recipe": recipe.name, "seed": seed, "accuracy": test.accuracy, "nll": test.nll, "ece": test.ece}
     row |= {key: value for key, value in history.final.items() if key not in ("epoch", "lr")}
@@ -278,3 +284,10 @@ def run(
     row |= {"seconds": history.seconds, "device": history.device, "precision": history.precision}
     row |= {"dataset": whole.name, "dataset_sha256": whole.card.sha256, "lossy": whole.card.lossy}
     return row | {"data": "sample" if whole.is_sample else "real"}
+
+
+def _memory_hint(recipe: Recipe) -> str:
+    trouble = f"{recipe.name} with batches of {recipe.batch_size} does not fit into the memory of the device"
+    if recipe.batch_size < 2:
+        return f"{trouble}: use one with more memory, or --device cpu"
+    return f"{trouble}: try --batch-size {recipe.batch_size // 2}, or --device cpu"

@@ -1,24 +1,47 @@
-"""`python -m mixup_modalities run NAME ... --seeds 0-4`: train recipes and write the ledger."""
+"""`python -m mixup_modalities run NAME ... --seeds 0-4`: train recipes and write the ledger.
+
+A long run writes checkpoints as it goes; killed at any moment, it goes on with `--resume`. Under `accelerate launch`
+several processes share each run (see `processes`).
+"""
 
 import argparse
 import math
+import shutil
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
 
-from mixup_modalities.lab import ledger, recipes
-from mixup_modalities.lab.datasets import load
+from mixup_modalities.lab import ledger, recipes, runtime
+from mixup_modalities.lab.checkpoints import Checkpoints, default_folder
+from mixup_modalities.lab.datasets import Dataset, load
 from mixup_modalities.lab.errors import LabError
+from mixup_modalities.lab.processes import Processes, join
+from mixup_modalities.lab.recipes import Recipe
+from mixup_modalities.lab.tracking import Tracker
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `run`."""
-    parser.add_argument("names", metavar="NAME", nargs="*", help="a recipe, see --list")
-    parser.add_argument("--list", action="store_true", help="show all recipes, what they cost, and which have results")
-    parser.add_argument("--seeds", type=parse_seeds, default=[0], metavar="0-4", help="seeds, such as 0-4 or 0,3,7-9")
-    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's own; kept apart in the ledger")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one for each core)")
-    parser.add_argument("--again", action="store_true", help="run seeds that the ledger has already")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be run, and run nothing")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add = parser.add_argument
+    add("names", metavar="NAME", nargs="*", help="a recipe, see --list")
+    add("--list", action="store_true", help="show all recipes, what they cost, and which have results")
+    add("--seeds", type=parse_seeds, default=[0], metavar="0-4", help="seeds, such as 0-4 or 0,3,7-9")
+    add("--epochs", type=int, metavar="N", help="instead of the recipe's own; kept apart in the ledger")
+    add("--batch-size", type=int, metavar="N", help="likewise; the ledger calls the recipe NAME@N")
+    add("--device", help="cuda, mps or cpu (default: the best there is)")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: one for each core)")
+    add("--compile", action="store_true", help="compile the model with torch.compile; pays in long runs on a GPU")
+    add("--real", action="store_true", help="stop if the real data are not prepared, instead of taking the sample")
+    add("--again", action="store_true", help="run seeds that the ledger has already")
+    add("--resume", nargs="?", const="last", choices=["last", "previous"],
+        help="go on from the last checkpoint, or the one before it; without any, start at the beginning")  # fmt: skip
+    add("--checkpoints", type=Path, metavar="FOLDER", help="default: $MIXUP_CHECKPOINTS, else the user's cache folder")
+    add("--save-every", type=float, default=120, metavar="SECONDS",
+        help="write a checkpoint after an epoch if the last one is older (default: %(default)g)")  # fmt: skip
+    add("--logdir", type=Path, metavar="FOLDER", help="write curves for TensorBoard")
+    add("--dry-run", action="store_true", help="say what would be run, and run nothing; without NAME, of all recipes")
+    add("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
 
@@ -37,35 +60,112 @@ def run(args: argparse.Namespace) -> None:
     """Train each recipe with each seed, and append each run to the ledger as it ends."""
     if args.list:
         return show_recipes()
-    if not args.names:
+    names = args.names or (list(recipes.RECIPES) if args.dry_run else [])
+    if not names:
         raise LabError("name a recipe; `run --list` shows them")
-    if args.epochs is not None and args.epochs < 1:
-        raise LabError(f"--epochs must be at least 1, got {args.epochs}")
-    chosen = [recipes.find_recipe(name) for name in args.names]
+    for option in ("epochs", "batch_size"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise LabError(f"--{option.replace('_', '-')} must be at least 1, got {value}")
+    chosen = [recipes.find_recipe(name) for name in dict.fromkeys(names)]
+    if args.batch_size is not None:
+        chosen = [replace(r, batch_size=args.batch_size, name=f"{r.name}@{args.batch_size}") for r in chosen]
+    processes = join()
     if not args.dry_run:
         ledger.provenance()  # better now than after an hour of training
         if args.threads:
             import torch
 
             torch.set_num_threads(args.threads)
+    datasets: dict[str, Dataset] = {}
     for recipe in chosen:
-        dataset = load(recipe.dataset)
-        epochs = args.epochs or recipe.epochs
+        if recipe.dataset not in datasets:
+            datasets = {recipe.dataset: load(recipe.dataset, sample=False if args.real else None)}
+        dataset, epochs = datasets[recipe.dataset], args.epochs or recipe.epochs
         path = ledger.results_folder() / f"{recipe.ledger}.csv"
         done = set() if args.again else finished(path, recipe.name, epochs, dataset.card.sha256)
+        done = processes.share(done)  # what one process writes, another must not stumble over
         for seed in args.seeds:
             label = f"{recipe.name} seed {seed}"
             if seed in done:
-                print(f"{label}: in the ledger already")
+                say(f"{label}: in the ledger already", processes)
+                if not args.dry_run and processes.is_main:  # killed after its row was written, before they were removed
+                    shutil.rmtree(folder_of(recipe, seed, epochs, args), ignore_errors=True)
             elif args.dry_run:
-                print(f"{label}: {epochs} epochs on {describe(dataset)} -> {path}")
+                say(f"{label}: {epochs} epochs on {describe(dataset)} -> {path}", processes)
             else:
-                row = recipes.run(
-                    recipe, seed, dataset=dataset, epochs=epochs, device=args.device, progress=not args.quiet
-                )
-                ledger.append(row, path)
+                row = run_one(recipe, seed, dataset, epochs, args, processes, path)
                 scores = (f"{name} {row[name.lower()]:.4f}" for name in ("accuracy", "NLL", "ECE"))
-                print(f"{label}: {', '.join(scores)}", flush=True)
+                say(f"{label}: {', '.join(scores)}", processes)
+
+
+def run_one(
+    recipe: Recipe, seed: int, dataset: Dataset, epochs: int, args: argparse.Namespace, processes: Processes, path: Path
+) -> dict:
+    """Train one recipe with one seed, from its beginning or from a checkpoint; process 0 writes the row."""
+    device = processes.device or runtime.pick_device(args.device)
+    checkpoints = checkpoints_of(recipe, seed, dataset, epochs, device, args, processes)
+    if processes.is_main:
+        checkpoints.prepare()
+    resume = None
+    if args.resume:
+        resume = processes.share(checkpoints.load(args.resume) if processes.is_main else None)
+    elif checkpoints.paths():
+        say(f"{recipe.name} seed {seed}: starts at the beginning; --resume would go on from a checkpoint", processes)
+    with ExitStack() as stack:
+        called = []
+        if processes.is_main:
+            called.append(saves(checkpoints, args.save_every, epochs))
+        if processes.is_main and args.logdir:
+            first = resume["epoch"] if resume else 0
+            text = f"{recipe.name}, seed {seed}, {describe(dataset)}, {device.type}"
+            tracker = Tracker(args.logdir / recipe.name / f"seed-{seed}", text, first)
+            stack.callback(tracker.close)
+            called.append(tracker)
+        row = recipes.run(
+            recipe, seed, dataset=dataset, epochs=epochs, device=device, precision=processes.precision,
+            compiler="inductor" if args.compile else None, progress=processes.is_main and not args.quiet,
+            on_epoch=lambda state: [call(state) for call in called], resume=resume, processes=processes,
+        )  # fmt: skip
+    if processes.is_main:
+        ledger.append(row, path)
+        checkpoints.clear()
+    return row
+
+
+def checkpoints_of(
+    recipe: Recipe, seed: int, dataset: Dataset, epochs: int, device, args: argparse.Namespace, processes: Processes
+) -> Checkpoints:
+    """Return the checkpoints of a run: in a folder of its own, and of this run, code and number of processes only."""
+    about_time = ("minutes_cpu", "minutes_gpu")
+    run = {key: value for key, value in asdict(recipe).items() if key not in about_time}
+    run |= {"seed": seed, "epochs": epochs, "dataset_sha256": dataset.card.sha256, "processes": processes.size}
+    run |= {"device": device.type, **ledger.provenance()}
+    return Checkpoints(folder_of(recipe, seed, epochs, args), run)
+
+
+def folder_of(recipe: Recipe, seed: int, epochs: int, args: argparse.Namespace) -> Path:
+    """Return the folder of a run's checkpoints."""
+    return (args.checkpoints or default_folder()) / f"{recipe.name}-epochs-{epochs}-seed-{seed}"
+
+
+def saves(checkpoints: Checkpoints, seconds: float, epochs: int):
+    """Return a function for `on_epoch` that saves, but not more often than every so many seconds, nor at the end."""
+    last = time.monotonic()
+
+    def save(state: dict) -> None:
+        nonlocal last
+        if state["epoch"] < epochs and time.monotonic() - last >= seconds:
+            checkpoints.save(state)
+            last = time.monotonic()
+
+    return save
+
+
+def say(text: str, processes: Processes) -> None:
+    """Print a line, once for all processes."""
+    if processes.is_main:
+        print(text, flush=True)
 
 
 def finished(path, name: str, epochs: int, sha256: str) -> set[int]:

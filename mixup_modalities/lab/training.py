@@ -12,7 +12,8 @@ the same run, bit for bit; and two runs that differ in `mixup` alone see the sam
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from mixup_modalities.lab import runtime
 from mixup_modalities.lab.metrics import Metrics, entropy, mixed_accuracy, score
+from mixup_modalities.lab.processes import ALONE, Processes
 from mixup_modalities.lab.runtime import seeded, stream
 from mixup_modalities.lab.schedules import OPTIMIZERS, SCHEDULES, learning_rate
 from mixup_modalities.losses import mixup_cross_entropy
@@ -153,9 +155,11 @@ def fit(
     evaluate_every: int = 1,
     device: torch.device | str | None = None,
     precision: str = "auto",
+    compiler: str | None = None,
     progress: bool = True,
     on_epoch: Callable[[dict], Any] | None = None,
     resume: dict | None = None,
+    processes: Processes = ALONE,
 ) -> History:
     """Train a classifier, with or without mixup.
 
@@ -182,10 +186,12 @@ def fit(
         evaluate_every: epochs between measurements of clean-train accuracy and validation; 0: only after the last.
         device: default: cuda, then mps, then cpu.
         precision: "fp32", "bf16", or "auto": bf16 autocast on CUDA, else fp32. Labels and loss stay in float32.
+        compiler: compile `classify` with this backend of `torch.compile`, such as "inductor"; `None`: do not.
         progress: show a bar.
         on_epoch: called after each epoch with the state of training (a dict that aliases live tensors: copy or write it
             before returning); `resume` takes it.
         resume: such a state. The run goes on where it was left, and on the CPU ends bit-identical.
+        processes: of `processes.join()`, where several work on one run; each calls `fit` with the same arguments.
 
     Returns:
         The `History`. Its `loss_floor` is the mean entropy of the mixed labels, below which no training loss can fall;
@@ -196,23 +202,32 @@ def fit(
         FloatingPointError: the loss is no longer finite.
     """
     _check(train, epochs, batch_size, lr, optimizer, schedule, warmup, evaluate_every)
-    start, device = time.perf_counter(), runtime.pick_device(device)
+    start, device = time.perf_counter(), processes.device or runtime.pick_device(device)
+    rank = processes.rank
     precision = runtime.pick_precision(device, precision)
     model.to(device).train()
     for module in (m for m in (mixup, augment) if isinstance(m, nn.Module)):
         module.to(device).train()
     x, y = train.x.to(device), train.y.to(device)
     optim = OPTIMIZERS[optimizer](model.parameters(), lr=lr, weight_decay=weight_decay)
-    streams = {purpose: stream(seed, purpose) for purpose in ("order", "mixup", "augment")}
-    history, first = History(device=runtime.device_name(device), precision=precision), 0
+    streams = {"order": stream(seed, "order")}
+    streams |= {purpose: stream(seed, purpose, rank) for purpose in ("mixup", "augment")}
+    many = f"{processes.size} x " if processes.size > 1 else ""
+    history, first = History(device=many + runtime.device_name(device), precision=precision), 0
     steps = math.ceil(len(y) / batch_size)
+    if len(y) // steps < processes.size:
+        raise ValueError(f"batch_size must be at least the number of processes, {processes.size}, got {batch_size}")
 
-    with seeded(int(stream(seed, "dropout").initial_seed()), device):
+    with seeded(int(stream(seed, "dropout", rank).initial_seed()), device), compiled(model, compiler):
         if resume is not None:
             first, history.rows, history.seconds = resume["epoch"], list(resume["rows"]), resume["seconds"]
             model.load_state_dict(resume["model"])
             optim.load_state_dict(resume["optimizer"])
-            runtime.restore_streams(resume["streams"], streams, device)
+            for parameter, buffers in optim.state.items():  # channels-last, as they were
+                for key, value in buffers.items():
+                    if value.shape == parameter.shape:
+                        buffers[key] = torch.empty_like(parameter).copy_(value)
+            runtime.restore_streams(resume["streams"][rank], streams, device)
         before = history.seconds
         bar = tqdm(range(first, epochs), initial=first, total=epochs, disable=not progress, unit="epoch")
         for epoch in bar:
@@ -220,7 +235,8 @@ def fit(
                 mixup.set_alpha(alpha(epoch / epochs))
             order = torch.randperm(len(y), generator=streams["order"]).to(device, non_blocking=True)
             total = torch.zeros(3, device=device)
-            for step, rows in enumerate(order.tensor_split(steps)):
+            for step, batch in enumerate(order.tensor_split(steps)):
+                rows = processes.shard(batch)
                 rate = lr * learning_rate(schedule, (epoch * steps + step + 0.5) / (epochs * steps), warmup)
                 for group in optim.param_groups:
                     group["lr"] = rate
@@ -235,7 +251,8 @@ def fit(
                 else:
                     loss = loss_fn(logits, yb, mixture)
                 optim.zero_grad(set_to_none=True)
-                loss.backward()
+                (loss if len(rows) == len(batch) else loss * (len(rows) / len(batch))).backward()
+                processes.sum_gradients(model)
                 if clip_norm is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
                 optim.step()
@@ -245,6 +262,8 @@ def fit(
                     sums = torch.stack([loss, entropy(smooth).mean(), mixed_accuracy(logits, targets)])
                     total += sums * (len(rows) / len(y))
             # One transfer for the whole epoch: the loop above never waits for the device.
+            total = processes.sum(total)
+            processes.average_buffers(model)
             row = {"epoch": epoch + 1, "lr": rate}
             row |= dict(zip(("loss", "loss_floor", "mixed_train_accuracy"), total.tolist()))
             if not math.isfinite(row["loss"]):
@@ -262,12 +281,24 @@ def fit(
             shown = [key for key in ("loss", "loss_floor", "val_accuracy") if key in row]
             bar.set_postfix({key: f"{row[key]:.3f}" for key in shown}, refresh=False)
             if on_epoch is not None:
-                on_epoch(
-                    {"epoch": epoch + 1, "rows": history.rows, "seconds": history.seconds, "model": model.state_dict(),
-                     "optimizer": optim.state_dict(), "streams": runtime.save_streams(streams, device)}
-                )  # fmt: skip
+                state = {"epoch": epoch + 1, "rows": history.rows, "seconds": history.seconds}
+                state |= {"model": model.state_dict(), "optimizer": optim.state_dict()}
+                on_epoch(state | {"streams": processes.gather(runtime.save_streams(streams, device))})
     model.eval()
     return history
+
+
+@contextmanager
+def compiled(model: nn.Module, backend: str | None) -> Iterator[None]:
+    """Run a block with `model.classify` compiled by a backend of `torch.compile`; `None` leaves it alone."""
+    if backend is None:
+        yield
+        return
+    model.classify = torch.compile(model.classify, backend=backend)
+    try:
+        yield
+    finally:
+        del model.classify  # the method of its class is what remains
 
 
 def _check(train, epochs, batch_size, lr, optimizer, schedule, warmup, evaluate_every) -> None:
