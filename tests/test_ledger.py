@@ -221,6 +221,14 @@ def test_a_caption_says_where_numbers_come_from(path):
     assert text.endswith("commit ccccccc, ddddddd")
 
 
+def test_a_caption_does_not_call_a_subset_by_the_name_of_the_whole(path):
+    fingerprint = next(iter(ledger.SUBSETS))
+    append(row(dataset="speech_commands", dataset_sha256=fingerprint), path)
+    assert "real Speech Commands subset; " in caption(read(path))
+    append(row(dataset="speech_commands", dataset_sha256="e" * 64, seed=1), path)
+    assert "real Speech Commands subset; real speech_commands; " in caption(read(path))
+
+
 def test_published_figures_have_sources_and_stand_beside_ours(path):
     figures = published()
     assert len(figures) > 50 and not (figures[["metric", "experiment", "source", "url"]] == "").any(axis=None)

@@ -29,6 +29,8 @@ REQUIRED += ("commit", "versions")
 # Runs that agree in these are repetitions of one experiment, to be averaged over seeds.
 EXPERIMENT = ["recipe", "epochs", "dataset", "dataset_sha256", "lossy", "data"]
 NOT_METRICS = {*REQUIRED, "num_train", "num_test", "best_epoch"}
+# Preparations, by `dataset_sha256`, that hold part of a data set: their numbers must not go by its name.
+SUBSETS = {"fbbd09cfba80b65a330f2970dcda2882aa91213c8abab7a4c8047ed8f13704af": "Speech Commands subset"}
 
 
 class LedgerError(LabError):
@@ -211,8 +213,9 @@ def caption(frame: pd.DataFrame) -> str:
     frame = runs(frame)
     counts = sorted(set(frame.groupby(EXPERIMENT)["seed"].count()))
     seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    names = [SUBSETS.get(key, name) for key, name in zip(frame["dataset_sha256"], frame["dataset"])]
     sets = {f"{'real' if d == 'real' else 'sample of'} {name}" + (", a lossy copy" if lossy else "")
-            for d, name, lossy in zip(frame["data"], frame["dataset"], frame["lossy"])}  # fmt: skip
+            for d, name, lossy in zip(frame["data"], names, frame["lossy"])}  # fmt: skip
     where = {f"{device}, {precision}" for device, precision in zip(frame["device"], frame["precision"])}
     parts = [
         f"{seeds} seed{'s' if counts[-1] > 1 else ''}",
