@@ -6,6 +6,7 @@ alpha = 1, the default of Guo et al. (2019). The tokenizer is trained on the tex
 
 import os
 from collections.abc import Callable, Iterator
+from math import nan
 from typing import Any
 
 from torch import nn
@@ -31,6 +32,14 @@ SIZES = {"100": (100, 40, 50), "500": (500, 20, 50), "2000": (2000, 10, 100), "a
 # Peak learning rate of each network. Of 0.001, 0.002 and 0.004, on the validation set of TREC, without mixup, with
 # 2,000 questions and two seeds, the conv net and the LSTM did best with the last; the transformer did not care.
 RATES = {"cnn": 0.004, "lstm": 0.004, "transformer": 0.002}
+
+# Minutes of one run on one CPU core, by rows of TREC: the fastest of twenty on a machine with other work. The rest has
+# not been measured yet.
+MINUTES = {
+    "cnn": {"100": 0.03, "500": 0.06, "2000": 0.1},
+    "lstm": {"100": 0.05, "500": 0.1, "2000": 0.2},
+    "transformer": {"100": 0.06, "500": 0.14, "2000": 0.8},
+}
 
 
 def from_scratch(network: Callable[[int, int], nn.Module]) -> Callable[[Dataset], tuple[nn.Module, Dataset]]:
@@ -93,6 +102,7 @@ def text_settings() -> Iterator[dict[str, Any]]:
                         "evaluate_every": epochs,
                         "batch_size": batch_size,
                         "lr": lr,
+                        "minutes_cpu": MINUTES[network].get(size, nan) if dataset == "trec" else nan,
                     }
     for method in ("erm", *LEVELS):
         yield shared | {
