@@ -166,8 +166,9 @@ def text_of(nb: nbformat.NotebookNode) -> str:
 
 
 def lines_of(text: str) -> set[str]:
-    """The lines that are long enough to give something away."""
-    return {line.strip() for line in text.splitlines() if len(line.strip()) > 15}
+    """The lines that could give something away: long enough, and no imports."""
+    lines = {line.strip() for line in text.splitlines()}
+    return {line for line in lines if len(line) > 15 and not re.match(r"(from \S+ )?import ", line)}
 
 
 def secrets_of(built: Path, name: str) -> set[str]:
@@ -245,7 +246,9 @@ def test_the_same_sources_give_the_same_bytes_and_no_path_of_this_machine(built,
         contents = [path.read_bytes()]
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
-                contents = [archive.read(m) for m in archive.namelist() if not m.endswith(".sh")]  # otter's own script
+                # The other members are otter's own scripts, for the root of Gradescope's container.
+                ours = [m for m in archive.namelist() if Path(m).suffix in (".json", ".yml") or m.startswith("tests/")]
+                contents = [archive.read(member) for member in ours]
         for place in places:
             if len(place) > 1:
                 assert not any(f"{place}/".encode() in content for content in contents), (path.name, place)
