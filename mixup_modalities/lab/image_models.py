@@ -48,7 +48,7 @@ class PreActResNet(ImageModel):
 
     Args:
         num_classes: classes to tell apart.
-        width: channels of the first stage; each further stage has twice as many.
+        width: channels of the first stage, at least 8; each further stage has twice as many.
         blocks: residual blocks of each stage.
         strides: of each stage's first block.
         stem: "cifar", one 3x3 convolution that keeps every pixel; or "imagenet", a 7x7 convolution of stride 2 and a
@@ -73,6 +73,10 @@ class PreActResNet(ImageModel):
         super().__init__(mean, std)
         if stem not in STEMS:
             raise ValueError(f"stem must be one of {STEMS}, got {stem!r}")
+        if width < 8:
+            # torch 2.14 on CPUs writes past its memory in the backward pass of a channels-last 1x1 convolution of
+            # stride 2 with 4 input channels.
+            raise ValueError(f"width must be at least 8, got {width}")
         if len(blocks) != len(strides) or not blocks or min(blocks) < 1:
             raise ValueError(f"blocks and strides must have one number >= 1 a stage, got {blocks} and {strides}")
         if stem == "cifar":
