@@ -149,7 +149,7 @@ def test_otter_run_gives_the_same_points(otter, built, tmp_path):
     archive = built / name / "autograder" / f"{name}.zip"
     command = [sys.executable, "-m", "otter", "run", "-a", archive, "-o", tmp_path, tmp_path / f"{name}.ipynb"]
     env = os.environ | {"HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path / "ipython"), "TMPDIR": str(tmp_path)}
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "results.json").read_text())
     points = {test["name"]: test["score"] for test in results["tests"] if re.fullmatch(r"q\d+", test["name"])}
