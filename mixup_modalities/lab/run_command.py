@@ -112,10 +112,12 @@ def run_one(
         resume = processes.share(checkpoints.load(args.resume) if processes.is_main else None)
     elif checkpoints.paths():
         say(f"{recipe.name} seed {seed}: starts at the beginning; --resume would go on from a checkpoint", processes)
+    # A run may go on under later code; its row then names every commit that it ran under.
+    commits = list(dict.fromkeys([*(resume["commits"] if resume else []), ledger.provenance()["commit"]]))
     with ExitStack() as stack:
         called = []
         if processes.is_main:
-            called.append(saves(checkpoints, args.save_every, epochs))
+            called.append(saves(checkpoints, args.save_every, epochs, commits))
         if processes.is_main and args.logdir:
             first = resume["epoch"] if resume else 0
             text = f"{recipe.name}, seed {seed}, {describe(dataset)}, {device.type}"
@@ -128,7 +130,7 @@ def run_one(
             on_epoch=lambda state: [call(state) for call in called], resume=resume, processes=processes,
         )  # fmt: skip
     if processes.is_main:
-        ledger.append(row, path)
+        ledger.append(row | {"commit": " then ".join(commits)}, path)
         checkpoints.clear()
     return row
 
@@ -136,11 +138,11 @@ def run_one(
 def checkpoints_of(
     recipe: Recipe, seed: int, dataset: Dataset, epochs: int, device, args: argparse.Namespace, processes: Processes
 ) -> Checkpoints:
-    """Return the checkpoints of a run: in a folder of its own, and of this run, code and number of processes only."""
+    """Return the checkpoints of a run: in a folder of its own, and of this run and number of processes only."""
     about_time = ("minutes_cpu", "minutes_gpu")
     run = {key: value for key, value in asdict(recipe).items() if key not in about_time}
     run |= {"seed": seed, "epochs": epochs, "dataset_sha256": dataset.card.sha256, "processes": processes.size}
-    run |= {"device": device.type, **ledger.provenance()}
+    run |= {"device": device.type, "versions": ledger.provenance()["versions"]}
     return Checkpoints(folder_of(recipe, seed, epochs, args), run)
 
 
@@ -149,14 +151,14 @@ def folder_of(recipe: Recipe, seed: int, epochs: int, args: argparse.Namespace) 
     return (args.checkpoints or default_folder()) / f"{recipe.name}-epochs-{epochs}-seed-{seed}"
 
 
-def saves(checkpoints: Checkpoints, seconds: float, epochs: int):
+def saves(checkpoints: Checkpoints, seconds: float, epochs: int, commits: list[str]):
     """Return a function for `on_epoch` that saves, but not more often than every so many seconds, nor at the end."""
     last = time.monotonic()
 
     def save(state: dict) -> None:
         nonlocal last
         if state["epoch"] < epochs and time.monotonic() - last >= seconds:
-            checkpoints.save(state)
+            checkpoints.save(state | {"commits": commits})
             last = time.monotonic()
 
     return save
