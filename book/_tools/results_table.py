@@ -31,7 +31,7 @@ PAIRS = [
     ("TREC, all questions, conv net", "trec-all-cnn-erm", "trec-all-cnn-word"),
     ("AG News, 500 texts, conv net", "ag_news-500-cnn-erm", "ag_news-500-cnn-word"),
 ]
-HEAD = ["", "accuracy without", "with mixup", "difference, 95 % interval", "NLL without", "with mixup"]
+HEAD = ["experiment", "accuracy without", "with mixup", "difference, 95 % interval", "NLL without", "with mixup"]
 
 
 def runs_of(folder: Path) -> pd.DataFrame:
