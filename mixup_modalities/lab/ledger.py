@@ -38,7 +38,7 @@ class LedgerError(LabError):
 
 
 def results_folder() -> Path:
-    """Return the folder of results: `$MIXUP_RESULTS`, else `results` here or above, or beside the package.
+    """Return the folder of results: `$MIXUP_RESULTS`, else `results` here or above, beside the package, or within it.
 
     Raises:
         LedgerError: there is none.
@@ -46,7 +46,7 @@ def results_folder() -> Path:
     if os.environ.get("MIXUP_RESULTS"):
         return Path(os.environ["MIXUP_RESULTS"]).expanduser()
     here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).parents[2]):
+    for folder in (here, *here.parents, *Path(__file__).parents[2:0:-1]):
         if (folder / "results" / "published.csv").is_file():
             return folder / "results"
     raise LedgerError("there is no results folder here or above: run this inside a clone, or set MIXUP_RESULTS")
