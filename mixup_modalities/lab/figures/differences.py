@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from mixup_modalities.lab.figures.style import COLORS, Figure, as_array, expect, new_figure, styled
 from mixup_modalities.lab.metrics import mean_interval
@@ -56,6 +57,7 @@ def plot_differences(
         ax.set(title=title, xlabel=xlabel, ylim=(len(names) - 0.5, -0.6))
         ax.set_yticks(range(len(names)), names)
         ax.grid(axis="y", visible=False)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
     seen = "; ".join(" / ".join([title, *names]) for title in panels)
     figure.alt = f"Differences between paired runs in {xlabel}, with intervals and a line at zero ({seen})."
     return figure
