@@ -3,9 +3,12 @@
 The yardstick is a copy of the batch, `x.clone()`: two passes over memory, one to read and one to write. Contenders
 take turns, one call each, so that whatever else the machine does hits them all; a contender's time is its median, and
 what is reported is the ratio to the copy. Each contender is looked at with the mixing matrix before it is timed: speed
-does not count where the result is wrong.
+does not count where the result is wrong. Where the C library allows it, freed memory is kept: otherwise whoever happens
+to get new pages from the operating system pays for them, several times the cost of the mixing.
 """
 
+import contextlib
+import ctypes
 import importlib.metadata
 import importlib.util
 import json
@@ -72,6 +75,15 @@ class Case:
     contenders: dict[str, Callable[[], object]]
     bytes_moved: int
     result_bytes: int
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to serve every size from its heap and to return nothing to the system; False with another C library."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        no_mmap, no_trim = libc.mallopt(-4, 0), libc.mallopt(-1, -1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        return bool(no_mmap and no_trim)
+    return False
 
 
 def synchronise(device: torch.device) -> None:
@@ -403,6 +415,7 @@ def benchmark(
         `provenance` and `rows`, ready for JSON.
     """
     where = pick_device(device)
+    keep_freed_memory()
     rows = []
     for case in tqdm(cases(suite, where, quick), disable=not progress, unit="case"):
         rows += measure(case, where, repeats)
