@@ -6,6 +6,7 @@ accessibility (axe-core), the width on a phone. Then sliders are moved, sounds p
 turned dark.
 """
 
+import contextlib
 import functools
 import gzip
 import http.server
@@ -20,6 +21,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import axe_playwright_python
 import pytest
 from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 BOOK = Path(os.environ.get("MIXUP_BOOK", Path(__file__).parent.parent / "_build" / "html")).resolve()
 GENERATED = {"genindex.html", "py-modindex.html", "search.html", "prf-prf.html"}  # the theme's own; opened, not judged
@@ -151,6 +153,8 @@ def test_page(page, tab, address):
     assert dead_links(page) == []
     assert faults_of_axe(tab) == []
     tab.set_viewport_size({"width": 390, "height": 844})
+    with contextlib.suppress(PlaywrightTimeout):  # figures shrink a moment later
+        tab.wait_for_function("document.scrollingElement.scrollWidth <= 390", timeout=10_000)
     assert tab.evaluate("document.scrollingElement.scrollWidth") <= 390, "the page is wider than a phone"
 
 
