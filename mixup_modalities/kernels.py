@@ -3,9 +3,10 @@
 ``lerp_rows`` is the specification, in plain torch: it makes a gathered copy of the batch and works on any device, under
 ``torch.compile`` and under function transforms. On the CPU in eager mode, mixing is limited by memory: the fewest bytes
 are each row read once and each mixed row written once. There, runs of consecutive partners (``roll``: two of them) are
-mixed from slices; any other pairing of float32 rows is one ``torch.embedding_bag``, which is a sparse matrix times a
-dense one, so that W, its adjoint, the zeroed padding of texts and the look-up of embeddings are all the same call;
-other dtypes are mixed in blocks that stay in the cache. Each writes one output tensor and no other of the batch's size.
+mixed from slices; long rows with any other pairing are mixed one by one, each followed by its partner, which is then
+still in the cache. Short float32 rows are one ``torch.embedding_bag``, which is a sparse matrix times a dense one, so
+that W, its adjoint, the zeroed padding of texts and the look-up of embeddings are all the same call; short rows of other
+dtypes are mixed in blocks that stay in the cache. Each writes one output tensor and no other of the batch's size.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 BLOCK_BYTES = 1 << 19  # of gathered rows at a time: small enough for the cache, large enough to hide the calls
+LONG = 1 << 19  # bytes of a row: below, a call for each row costs more than reading it twice
 SMALL = 1 << 18  # elements: below, making the index of a masked batch costs more than the passes that it saves
 
 
@@ -66,14 +68,14 @@ def normalise_and_mix_rows(
         return torch.addcmul(shift, mixed, scale).to(dtype)
     out = torch.empty_like(images, dtype=dtype)
     weight = lam.view(-1, *[1] * (images.ndim - 1)) if lam.ndim else lam.item()
-    for rows in _blocks(images, 4):
+    for rows in _blocks(images, 1):
         own = images[rows].float()
-        block = images.index_select(0, partner[rows]).to(own.dtype, memory_format=torch.preserve_format)
-        block.lerp_(own, weight[rows] if lam.ndim else weight)
-        if dtype == torch.float32:
-            torch.addcmul(shift, block, scale, out=out[rows])
-        else:
-            out[rows].copy_(torch.addcmul(shift, block, scale))
+        other = images.index_select(0, partner[rows]).to(own.dtype, memory_format=torch.preserve_format)
+        mixed = out[rows] if dtype == torch.float32 else own
+        torch.lerp(other, own, weight[rows] if lam.ndim else weight, out=mixed)
+        mixed.mul_(scale).add_(shift)
+        if mixed is own:
+            out[rows].copy_(mixed)
     return out
 
 
@@ -215,11 +217,18 @@ def _combine(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
     """``own[i] * x[i] + (1 - other[i]) * x[partner[i]]``, into one new tensor like x.
 
     With one coefficient for the batch the two weights sum to one, and runs of consecutive partners (``roll``: two of
-    them) are mixed from slices, without gathering. Otherwise float32 rows are one ``embedding_bag``; of other dtypes
-    the partners of a block are gathered into the cache first (``embedding_bag`` would round lam to bfloat16).
+    them) are mixed from slices, without gathering. Otherwise long rows are mixed one by one, short float32 rows are one
+    ``embedding_bag``, and of other dtypes the partners of a block are gathered into the cache first
+    (``embedding_bag`` would round lam to bfloat16).
     """
     source = _flat(x)
     runs = [] if own.ndim else _runs(partner)
+    # Where the two weights do not sum to one (the adjoint), half precision would be rounded twice.
+    walked = own is other or x.dtype in (torch.float32, torch.float64)
+    if walked and not runs and source.shape[1] * source.element_size() >= LONG:
+        out = torch.empty_like(x)
+        _walk(source, partner, own, other, _flat(out))
+        return out
     if x.dtype == torch.float32 and not runs:
         size = len(partner)
         pair = torch.stack([torch.arange(size, device=x.device), partner], 1)
@@ -246,6 +255,28 @@ def _combine(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
         else:
             target[rows].copy_(block.mul_(other[rows]).addcmul_(source[rows].to(wide), own[rows]))
     return out
+
+
+def _walk(source: Tensor, partner: Tensor, own: Tensor, other: Tensor, target: Tensor) -> None:
+    """As ``_combine``, from each row on to its partner, so that every row comes from memory once."""
+    size = len(partner)
+    rows, mixed, partners = source.unbind(), target.unbind(), partner.tolist()
+    own, other = own.expand(size).tolist(), other.expand(size).tolist()
+    done = [False] * size
+    for first in range(size):
+        i = first
+        while not done[i]:
+            done[i] = True
+            j = partners[i]
+            if own[i] == other[i]:
+                _lerp(rows[j], rows[i], own[i], mixed[i])
+            elif other[i] == 1:  # a row of weight 0 is not read: it may hold infinities
+                torch.mul(rows[i], own[i], out=mixed[i])
+            else:
+                torch.mul(rows[j], 1 - other[i], out=mixed[i])
+                if own[i]:
+                    mixed[i].add_(rows[i], alpha=own[i])
+            i = j
 
 
 def _lerp(start: Tensor, end: Tensor, weight: float, out: Tensor) -> None:

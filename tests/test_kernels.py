@@ -13,6 +13,7 @@ from mixup_modalities.kernels import lerp_rows, lerp_tokens, mix_lookup, mix_row
 from mixup_modalities.mixture import draw_mixture
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-7, torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.complex64: 1e-6}
 WIDTH, VOCABULARY = 5, 11
 
 
@@ -67,7 +68,22 @@ def test_mix_lookup_equals_looking_up_and_mixing(batch_size, length, per, seed, 
         torch.testing.assert_close(fused, plain, **CLOSE)
 
 
-def test_a_row_that_no_weight_falls_on_is_not_read():
+@given(st.integers(1, 9), GRANULARITIES, st.integers(0, 10_000), st.booleans(), st.sampled_from(list(ROUNDING)))
+def test_rows_mixed_one_by_one_equal_their_specification(batch_size, per, seed, one_to_one, dtype):
+    g = torch.Generator().manual_seed(seed)
+    x, gradient = (torch.randn(batch_size, 2, 3, generator=g).to(dtype) for _ in range(2))
+    m = random_mixture(batch_size, per, seed)
+    partner = torch.randperm(batch_size, generator=g) if one_to_one else m.partner
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "LONG", 0)
+        got = gradients(lambda v: mix_rows(v, partner, m.lam), x, gradient)
+    for fused, plain in zip(got, gradients(lambda v: lerp_rows(v, partner, m.lam), x, gradient)):
+        torch.testing.assert_close(fused, plain, rtol=ROUNDING[dtype], atol=ROUNDING[dtype])
+
+
+@pytest.mark.parametrize("long", [0, 1 << 19])
+def test_a_row_that_no_weight_falls_on_is_not_read(monkeypatch, long):
+    monkeypatch.setattr(kernels, "LONG", long)
     ids, mask, table, _ = texts(4, 6, seed=1)
     ids[mask == 0], table[0] = 0, float("nan")
     m = draw_mixture(4, 1.0, generator=torch.Generator().manual_seed(1))
@@ -77,6 +93,8 @@ def test_a_row_that_no_weight_falls_on_is_not_read():
     pure = torch.tensor([1.0, 1.0, 0.0])
     mixed = mix_rows(x, torch.tensor([1, 2, 0]), pure)
     assert torch.equal(mixed, x[[0, 1, 0]])
+    back = gradients(lambda v: mix_rows(v, torch.tensor([1, 2, 0]), pure), torch.randn(3, 7), x)[1]
+    assert torch.equal(back, torch.stack([x[0] + x[2], x[1], torch.zeros(7)]))
 
 
 @pytest.mark.parametrize("per", ["batch", "sample"])
