@@ -5,8 +5,8 @@
 are each row read once and each mixed row written once. There, runs of consecutive partners (``roll``: two of them) are
 mixed from slices; long rows with any other pairing are mixed one by one, each followed by its partner, which is then
 still in the cache. Short float32 rows are one ``torch.embedding_bag``, which is a sparse matrix times a dense one, so
-that W, its adjoint, the zeroed padding of texts and the look-up of embeddings are all the same call; short rows of other
-dtypes are mixed in blocks that stay in the cache. Each writes one output tensor and no other of the batch's size.
+that W, its adjoint, the zeroed padding of texts and the look-up of embeddings are all the same call; short rows of
+other dtypes are mixed in blocks that stay in the cache. Each writes one output tensor and no other of the batch's size.
 """
 
 from __future__ import annotations
