@@ -6,7 +6,8 @@ are each row read once and each mixed row written once. There, runs of consecuti
 mixed from slices; long rows with any other pairing are mixed one by one, each followed by its partner, which is then
 still in the cache. Short float32 rows are one ``torch.embedding_bag``, which is a sparse matrix times a dense one, so
 that W, its adjoint, the zeroed padding of texts and the look-up of embeddings are all the same call; short rows of
-other dtypes are mixed in blocks that stay in the cache. Each writes one output tensor and no other of the batch's size.
+other dtypes are mixed in blocks that stay in the cache. Each writes one output tensor and no other of the batch's size;
+bytes to be normalised are looked up in a copy of themselves, a quarter of the result.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 BLOCK_BYTES = 1 << 19  # of gathered rows at a time: small enough for the cache, large enough to hide the calls
 LONG = 1 << 19  # bytes of a row: below, a call for each row costs more than reading it twice
+BYTE_BAG = "embedding_bag_byte_rowwise_offsets"
 SMALL = 1 << 18  # elements: below, making the index of a masked batch costs more than the passes that it saves
 
 
@@ -66,6 +68,8 @@ def normalise_and_mix_rows(
     if not _fusible(images):
         mixed = lerp_rows(images.float(), partner, lam)
         return torch.addcmul(shift, mixed, scale).to(dtype)
+    if dtype == torch.float32 and images.is_contiguous() and hasattr(torch.ops.quantized, BYTE_BAG):
+        return _mix_bytes(images, partner, lam, scale, shift)
     out = torch.empty_like(images, dtype=dtype)
     weight = lam.view(-1, *[1] * (images.ndim - 1)) if lam.ndim else lam.item()
     for rows in _blocks(images, 1):
@@ -77,6 +81,23 @@ def normalise_and_mix_rows(
         if mixed is own:
             out[rows].copy_(mixed)
     return out
+
+
+def _mix_bytes(images: Tensor, partner: Tensor, lam: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """``normalise_and_mix_rows`` as one look-up in a table of bytes, a row for each channel of each image.
+
+    Tables of quantised embeddings hold ``scale * u + shift`` as the bytes u with float32 scale and shift behind each
+    row: what normalisation is. Costs a copy of the bytes, a quarter of the result.
+    """
+    size, channels = images.shape[:2]
+    affine = torch.stack(torch.broadcast_tensors(scale.flatten(), shift.flatten()), 1).view(torch.uint8)
+    table = torch.cat([images.reshape(size, channels, -1), affine.expand(size, channels, 8)], 2)
+    row = torch.arange(size * channels).view(size, channels)
+    pair = torch.stack([row, row[partner]], -1).flatten()
+    weights = torch.stack([lam, 1 - lam], -1).expand(size, 2).repeat_interleave(channels, 0).flatten()
+    offsets = torch.arange(0, len(pair) + 1, 2)
+    look_up = getattr(torch.ops.quantized, BYTE_BAG)
+    return look_up(table.flatten(0, 1), pair, offsets, False, 0, False, weights, None, True).view(images.shape)
 
 
 def lerp_tokens(x: Tensor, mask: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
