@@ -27,6 +27,11 @@ def test_no_level_line_unless_asked_for():
     assert len(ax.lines) == len(GROUPS)
 
 
+def test_the_slanted_line_starts_at_the_origin_and_ends_above_the_last_point():
+    (ax,) = figures.panel_axes(figures.plot_scatter({"": GROUPS}, xlabel="count", ylabel="clock", slanted_line=2.0))
+    np.testing.assert_allclose(ax.lines[-1].get_xydata(), [[0, 0], [0.3, 0.6]])
+
+
 @pytest.mark.parametrize(
     ("panels", "message"),
     [({}, "at least one group"), ({"a": {}}, "at least one group"), ({"a": {"x": ([1.0], [])}}, "1 and 0"),

@@ -17,6 +17,7 @@ def plot_scatter(
     xlabel: str,
     ylabel: str,
     level_line: float | None = None,
+    slanted_line: float | None = None,
     width: float = 7.0,
     height: float = 3.4,
 ) -> Figure:
@@ -27,6 +28,7 @@ def plot_scatter(
         xlabel: with the unit.
         ylabel: of the first panel, with the unit; where panels differ their titles say how.
         level_line: height of a grey line across every panel, such as 0 where y is a difference.
+        slanted_line: slope of a grey line through the origin, such as 1 where x predicts y.
         width: inches, all panels together.
         height: inches.
 
@@ -46,6 +48,9 @@ def plot_scatter(
             expect(finite, f"panels[{title!r}][{name!r}]", "finite values", "a value that is not")
             style = {"color": color_of(name, k), "marker": _MARKERS[k % len(_MARKERS)], "markersize": 5.5}
             ax.plot(x, y, linestyle="", alpha=0.8, markeredgecolor="white", markeredgewidth=0.5, label=name, **style)
+        if slanted_line is not None:
+            end = max(float(as_array(x, "x").max()) for x, _ in groups.values())
+            ax.plot([0, end], [0, slanted_line * end], color=COLORS["floor"], linewidth=1, zorder=0)
         ax.set(title=title, xlabel=xlabel)
     axes[0, 0].set_ylabel(ylabel)
     axes[0, 0].legend(handletextpad=0.1)
