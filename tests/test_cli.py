@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, where, and its exit status."""
 
+import re
 import subprocess
 import sys
 
@@ -104,6 +105,26 @@ def test_wrong_usage_exits_with_two_and_shows_the_usage(capsys, arguments):
 def test_faults_of_ours_keep_their_traceback(tmp_path):
     with pytest.raises(ZeroDivisionError):
         main(["data", "prepare", "toy", "--from", str(tmp_path / "fault")])
+
+
+@pytest.mark.parametrize("arguments", [["data", "list"], ["run", "--help"], ["bench"], ["results", "show"]])
+def test_without_the_extra_each_command_says_in_one_line_what_to_install(arguments):
+    """As after `pip install mixup-modalities`: only torch and numpy are there, and what they bring."""
+    absent = ("filelock", "pandas", "safetensors", "tqdm", "transformers", "matplotlib")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent})); from mixup_modalities.__main__ import main; main()"
+    )
+    code = code.replace("main()", "sys.exit(main())")
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    message = r'error: this needs (\w+), which is not installed: pip install "mixup-modalities\[book\]"\n'
+    assert re.fullmatch(message, done.stderr)[1] in absent
+
+
+def test_a_module_of_ours_that_is_missing_keeps_its_traceback(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "run", ("mixup_modalities.lab.nowhere", ""))
+    with pytest.raises(ModuleNotFoundError):
+        main(["run"])
 
 
 def test_an_interrupt_exits_with_130(capsys, monkeypatch):

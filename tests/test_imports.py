@@ -30,9 +30,9 @@ LAB = [
 # "" is the package itself: it shows the library and knows nothing of the lab.
 ORDER = [*LIBRARY, "", "lab", *(f"lab.{name}" for name in LAB), "__main__"]
 
-# What the library needs besides the standard library; `audio` also torchaudio, `kernels` also triton.
+# What the library needs besides the standard library; `kernels` also triton, which torch brings where it exists.
 THIRD_PARTY = {"torch", "numpy"}
-THIRD_PARTY_ALSO = {"audio": {"torchaudio"}, "kernels": {"triton"}}
+THIRD_PARTY_ALSO = {"kernels": {"triton"}}
 PLOTTING = {"matplotlib", "plotly", "seaborn"}
 
 
@@ -117,7 +117,7 @@ def test_every_arrow_points_the_right_way():
         ("lab/storage", "from ..lab import datasets", "lab.storage -> lab.datasets"),
         ("lab/training", "import matplotlib.pyplot as plt", "lab.training -> matplotlib"),
         ("losses", "import scipy.special", "losses -> scipy"),
-        ("image", "import torchaudio", "image -> torchaudio"),
+        ("audio", "import torchaudio", "audio -> torchaudio"),
         ("helpers", "x = 1", "helpers has no place in ORDER"),
     ],
 )
