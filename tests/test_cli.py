@@ -111,10 +111,8 @@ def test_faults_of_ours_keep_their_traceback(tmp_path):
 def test_without_the_extra_each_command_says_in_one_line_what_to_install(arguments):
     """As after `pip install mixup-modalities`: only torch and numpy are there, and what they bring."""
     absent = ("filelock", "pandas", "safetensors", "tqdm", "transformers", "matplotlib")
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({absent})); from mixup_modalities.__main__ import main; main()"
-    )
-    code = code.replace("main()", "sys.exit(main())")
+    code = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\n"
+    code += "from mixup_modalities.__main__ import main\nsys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     message = r'error: this needs (\w+), which is not installed: pip install "mixup-modalities\[book\]"\n'
