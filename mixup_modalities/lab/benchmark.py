@@ -274,8 +274,15 @@ def lookup_case(shape: tuple[int, ...], device: torch.device) -> Case:
     return Case(f"token ids to mixed embeddings {'x'.join(map(str, shape))}", contenders, 2 * size, size)
 
 
-def step_case(rows: int, device: torch.device) -> Case:
-    """A training step on 32x32 images, forward to update; the yardstick is the step without mixing."""
+def step_case(name: str, rows: int, device: torch.device) -> Case:
+    """A training step on 32x32 images, forward to update; the yardstick is the step without mixing.
+
+    Args:
+        name: "small conv net" or "PreAct-ResNet-18".
+        rows: of a batch.
+        device: to train on.
+    """
+    from mixup_modalities.lab.image_models import PreActResNet
     from mixup_modalities.lab.models import ConvNet
     from mixup_modalities.lab.runtime import seeded
     from mixup_modalities.losses import mixup_cross_entropy
@@ -283,7 +290,8 @@ def step_case(rows: int, device: torch.device) -> Case:
     generator = stream(0, "benchmark")
     x, y = torch.randn(rows, 3, 32, 32, generator=generator).to(device), torch.arange(rows, device=device) % 10
     with seeded(0):
-        model = ConvNet.for_images(x.cpu(), 10, width=32).to(device)
+        model = PreActResNet(10) if name == "PreAct-ResNet-18" else ConvNet.for_images(x.cpu(), 10, width=32)
+    model = model.to(device)
     optimizer, mixup = torch.optim.SGD(model.parameters(), lr=1e-3), ImageMixup(1.0)
 
     def step(mixed: bool) -> Callable[[], object]:
@@ -298,7 +306,7 @@ def step_case(rows: int, device: torch.device) -> Case:
     contenders = {"a step without mixing": step(False), "a step with mixing": step(True)}
     contenders["the mixing alone"] = lambda: mixup(x, generator=generator)
     size = x.numel() * x.element_size()
-    return Case(f"training step of a small conv net {rows}x3x32x32", contenders, 2 * size, size)
+    return Case(f"training step of a {name} {rows}x3x32x32", contenders, 2 * size, size)
 
 
 def audio_case(clips: int, device: torch.device) -> Case:
@@ -327,7 +335,9 @@ def cases(suite: str, device: torch.device, quick: bool) -> Iterator[Case]:
             yield image_case(shape, device, compiled=not quick)
             yield uint8_case(shape, device)
             yield gradient_case(shape, device)
-        yield step_case(64 if quick else 256, device)
+        yield step_case("small conv net", 64 if quick else 256, device)
+        if not quick:
+            yield step_case("PreAct-ResNet-18", 256 if device.type == "cuda" else 16, device)
     if suite in ("text", "all"):
         yield text_case((64, 128, 256) if quick else (256, 128, 768), device)
         yield lookup_case((64, 128, 256) if quick else (256, 128, 768), device)
