@@ -4,6 +4,7 @@ Submissions are graded here with otter's own test files, in this process; one go
 send it, and must get the same points. `pytest tests/test_assignments.py -rP` prints the table of scores.
 """
 
+import ast
 import contextlib
 import importlib.util
 import io
@@ -212,6 +213,15 @@ def test_the_student_version_holds_no_solution_and_no_hidden_test(built, name):
     assert "SOLUTION" not in text_of(nb) and "hidden=True" not in text_of(nb) and "ubric" not in text_of(nb)
     assert [cell for cell in nb.cells if cell.get("outputs")] == []
     assert len(secrets_of(built, name)) > 30
+
+
+@each
+def test_every_cell_that_students_get_is_python_and_says_what_is_asked(built, name):
+    """Otter turns a line of a solution into `...`; inside of brackets that is no syntax, and the question is gone."""
+    for cell in student(built, name).cells:
+        if cell.cell_type == "code":
+            ast.parse(cell.source)
+            assert not re.search(r"[{\[(]\n\s*\.\.\.", cell.source), cell.source
 
 
 @each
