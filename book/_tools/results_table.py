@@ -22,7 +22,11 @@ PAIRS = [
     ("MNIST, 500 images", "mnist-500-0", "mnist-500-0.2"),
     ("MNIST, all images", "mnist-full-erm", "mnist-full-mixup"),
     ("CIFAR-10, small network", "cifar10-small-erm", "cifar10-small-mixup"),
-    ("CIFAR-10, small network, 50 % wrong labels", "cifar10-small-noise-50-erm", "cifar10-small-noise-50-mixup-8"),
+    (
+        "CIFAR-10, small network, 50 % of labels drawn anew",
+        "cifar10-small-noise-50-erm",
+        "cifar10-small-noise-50-mixup-8",
+    ),
     ("Speech Commands subset, larger network", "speech-large-erm", "speech-large-power"),
     ("Speech Commands subset, larger network, 40 epochs", "speech-large-long-erm", "speech-large-long-power"),
     ("Speech Commands subset, small network", "speech-small-erm", "speech-small-power"),

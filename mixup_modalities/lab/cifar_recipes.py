@@ -1,6 +1,6 @@
 """The CIFAR-10 entries of the tables in `recipes`: models, methods, augmentation, further tests, and the settings.
 
-`cifar10-preact18-...` and `cifar10-noise-...` are the experiments of Zhang et al. (2018, sections 3.2 and 3.5) as their
+`cifar10-preact18-...` and `cifar10-noise-...` are the experiments of Zhang et al. (2018, sections 3.2 and 3.4) as their
 code runs them, for a GPU. `cifar10-small-...` ask the same questions at a size that a CPU answers in half a minute.
 """
 
