@@ -157,6 +157,23 @@ def test_otter_run_gives_the_same_points(otter, built, tmp_path):
     assert points == expected.by_question
 
 
+def test_the_points_of_a_class_are_one_table(tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("assignments_points", ROOT / "assignments" / "points.py")
+    points = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(points)
+    for student_, scores in {"ada": {"q10": 2.0, "q2": 0.5}, "bob": {"q2": 3.0}, "eve": None}.items():
+        (tmp_path / student_).mkdir()
+        if scores is not None:
+            tests = [{"name": "Public Tests"}, *({"name": name, "score": score} for name, score in scores.items())]
+            (tmp_path / student_ / "results.json").write_text(json.dumps({"tests": tests}))
+    assert points.main([str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["submission,q2,q10,total", "ada,0.5,2,2.5", "bob,3,0,3", "eve,,,"]
+    assert err == "eve: not graded, there is no results.json\n"
+    with pytest.raises(SystemExit):
+        points.main([str(tmp_path / "ada")])
+
+
 # What students get
 
 

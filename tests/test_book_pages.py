@@ -128,7 +128,7 @@ def test_the_code_of_the_whole_package_page_runs():
 
 @pytest.mark.parametrize("path", [BOOK / "index.md", ROOT / "README.md"], ids=name_of)
 def test_the_six_lines_train_a_model(path):
-    (block,) = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    block = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[0]
     assert len([line for line in block.splitlines() if line.strip()]) == 6
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -141,6 +141,29 @@ def test_the_six_lines_train_a_model(path):
         page["loss"].backward()
         optimizer.step()
     assert not torch.equal(model[1].weight, before)
+
+
+def test_the_three_loops_of_the_landing_page_run():
+    from transformers import BertConfig, BertForSequenceClassification
+
+    text = (BOOK / "index.md").read_text(encoding="utf-8")
+    images, sound, words = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    page: dict = {}
+    labels = torch.tensor([0, 1, 2, 1])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        flat = [torch.nn.Flatten(), torch.nn.Linear(12, 3)]
+        loaders = {images: (torch.nn.Sequential(*flat), [torch.rand(4, 3, 2, 2)])}
+        flat = [torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(), torch.nn.Linear(40, 3)]
+        loaders[sound] = (torch.nn.Sequential(*flat), [torch.randn(4, 16_000)])
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        bert = BertForSequenceClassification(BertConfig(vocab_size=20, num_labels=3, **sizes))
+        loaders[words] = (bert, [torch.randint(20, (4, 6)), torch.ones(4, 6, dtype=torch.int64)])
+        for block, (model, inputs) in loaders.items():
+            page |= {"model": model, "loader": [(*inputs, labels)]}
+            exec(compile(block, "index.md", "exec"), page)
+            page.pop("loss").backward()
+            assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_the_data_cards_tell_the_counts_of_the_data():
@@ -185,7 +208,7 @@ def test_the_table_of_results_pairs_the_runs_by_seed(tmp_path):
         ledger.append(row | {"seconds": 1.0, "commit": "abcdefg", "versions": "torch"}, tmp_path / "one.csv")
     section = results_table().section(tmp_path)
     assert f"| {title}, lossy copy (2 seeds) | 0.600 |" in section
-    assert "| +0.100 [+0.100, +0.100] |" in section
+    assert "| +0.100 [+0.100,&nbsp;+0.100] |" in section
     assert "commits abcdefg" in section
     assert results_table().section(tmp_path / "nothing") == "No run has been recorded yet."
 

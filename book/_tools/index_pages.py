@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import nbformat
@@ -93,9 +94,10 @@ def claims() -> Html:
 def status() -> Html:
     """What each chapter takes, and when and with what it was last executed."""
     noted = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
-    rows = []
+    rows, chapters = [], defaultdict(list)  # chapters executed with the same versions
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         entry = noted.get(path.stem, {})
+        chapters[entry.get("versions", "versions that were not noted")].append(path.stem[:2])
         cells = nbformat.read(path, as_version=4).cells
         compared = sum(CHECKED in cell.metadata.get("tags", []) for cell in cells)
         asserts = len(claims_of(path))
@@ -106,8 +108,12 @@ def status() -> Html:
                 ", ".join(entry.get("data", [])) or "none",
                 ", ".join(entry.get("ledger", [])) or "none",
                 f"{asserts} asserts, {compared} outputs",
-                entry.get("day", ""),
-                html.escape(entry.get("versions", "")),
+                f'<span style="white-space: nowrap">{entry.get("day", "")}</span>',
             ]
         )
-    return Html(table(["chapter", "CPU time", "data", "ledger", "checked", "executed", "with"], rows))
+    with_what = "".join(
+        f"<p>Executed with {html.escape(versions)}: "
+        f"{'every chapter' if len(chapters) == 1 else ', '.join(numbers)}.</p>"
+        for versions, numbers in chapters.items()
+    )
+    return Html(with_what + table(["chapter", "CPU time", "data", "ledger", "checked", "executed"], rows))

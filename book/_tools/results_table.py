@@ -57,7 +57,7 @@ def row_of(title: str, without: pd.DataFrame, mixed: pd.DataFrame) -> list[str]:
         f"{without['accuracy'].mean():.3f}",
         f"{mixed['accuracy'].mean():.3f}",
     ]
-    cells.append(f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]")
+    cells.append(f"{difference.mean:+.3f} [{difference.low:+.3f},&nbsp;{difference.high:+.3f}]")
     return cells + [f"{frame['nll'].mean():.2f}" if "nll" in frame else "" for frame in (without, mixed)]
 
 
