@@ -30,7 +30,10 @@ REQUIRED += ("commit", "versions")
 EXPERIMENT = ["recipe", "epochs", "dataset", "dataset_sha256", "lossy", "data"]
 NOT_METRICS = {*REQUIRED, "num_train", "num_test", "best_epoch"}
 # Preparations, by `dataset_sha256`, that hold part of a data set: their numbers must not go by its name.
-SUBSETS = {"fbbd09cfba80b65a330f2970dcda2882aa91213c8abab7a4c8047ed8f13704af": "Speech Commands subset"}
+SUBSETS = {
+    "fbbd09cfba80b65a330f2970dcda2882aa91213c8abab7a4c8047ed8f13704af": "Speech Commands subset",
+    "7dbbc7ac1773504544707c83bf87893aeb9c7d70a0c465bffa0c4f86ac0a47e1": "AG News, 17 % of its training set",
+}
 
 
 class LedgerError(LabError):
