@@ -41,6 +41,15 @@ def test_colour_is_for_what_is_clear_of_zero_at_the_joint_level():
     assert color(nearly) == figures.COLORS["mixup"] and color(nearly, joint_level=0.9999) == figures.COLORS["floor"]
 
 
+@pytest.mark.parametrize("sharex", [True, False])
+def test_panels_share_their_axis_or_have_each_its_own(sharex):
+    panels = {"accuracy": {"a": CLEAR}, "nats": {"a": [20.0, 21.0, 19.0]}}
+    figure = figures.plot_differences(panels, xlabel="change", sharex=sharex)
+    left, right = figures.panel_axes(figure)
+    assert (left.get_xlim() == right.get_xlim()) == sharex
+    assert sharex or left.get_xlim()[1] < 1 < right.get_xlim()[1]
+
+
 @pytest.mark.parametrize(
     ("panels", "message"),
     [({}, "at least one"), ({"a": {}}, "at least one"), ({"a": {"x": [1.0]}}, "two seeds"),

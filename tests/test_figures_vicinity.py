@@ -16,6 +16,22 @@ def test_lines_keep_their_colour_in_every_panel():
     assert "a (p, q); b (q)" in figures.alt_text(figure)
 
 
+def test_each_seed_has_a_line_and_all_of_them_one_entry():
+    figure = figures.plot_lines({"a": {"p": (X, np.stack([X, 2 * X])), "q": (X, X**2)}}, xlabel="x", ylabel="y")
+    first, second, other = figures.panel_axes(figure)[0].get_lines()
+    np.testing.assert_array_equal(second.get_ydata(), 2 * X)
+    assert first.get_color() == second.get_color() != other.get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["p", "q"]
+
+
+def test_ellipse_says_what_its_points_and_axes_are():
+    names = {"label": "digits", "xlabel": "pixel 20", "ylabel": "pixel 43"}
+    figure = figures.plot_ellipses(np.eye(2), {"c": np.eye(2)}, **names)
+    (ax,) = figures.panel_axes(figure)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("pixel 20", "pixel 43")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["digits", "c", "mean"]
+
+
 def test_ellipse_has_the_widths_of_its_covariance():
     points = np.array([[0.0, 0.0], [2.0, 4.0]])
     (ax,) = figures.panel_axes(figures.plot_ellipses(points, {"c": np.diag([4.0, 1.0])}))

@@ -19,6 +19,7 @@ def plot_differences(
     xlabel: str,
     level: float = 0.95,
     joint_level: float | None = None,
+    sharex: bool = True,
     width: float = 7.0,
 ) -> Figure:
     """Differences between paired runs, one row a comparison: each seed, the mean, its interval, and a line at zero.
@@ -31,6 +32,7 @@ def plot_differences(
         level: coverage of the thick bar.
         joint_level: coverage of a thin bar around it, such as the level that many comparisons need together; none by
             default.
+        sharex: the same x axis in every panel; `False` where the panels show different quantities.
         width: inches, all panels together.
 
     Raises:
@@ -41,7 +43,7 @@ def plot_differences(
     for title, comparisons in panels.items():
         expect(list(comparisons) == names, f"panels[{title!r}]", f"comparisons {names}", f"{list(comparisons)}")
     size = {"width": width, "height": 0.9 + 0.29 * len(names)}
-    figure, axes = new_figure(1, len(panels), **size, sharex=True, sharey=True)
+    figure, axes = new_figure(1, len(panels), **size, sharex=sharex, sharey=True)
     for ax, (title, comparisons) in zip(axes[0], panels.items()):
         ax.axvline(0, color="#555555", linewidth=1)
         for k, (name, differences) in enumerate(comparisons.items()):

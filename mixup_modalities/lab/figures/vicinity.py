@@ -43,7 +43,7 @@ def plot_lines(
     """Exact curves, a panel for each quantity.
 
     Args:
-        panels: title -> name of a curve -> `(x, y)`, each `(T,)`.
+        panels: title -> name of a curve -> `(x, y)`: x `(T,)`; y `(T,)`, or `(S, T)` for a line for each of S seeds.
         xlabel: with the unit.
         ylabel: with the unit.
         colors: name -> colour, where `color_of` should not choose; the same name has the same colour in every panel.
@@ -63,14 +63,14 @@ def plot_lines(
         for name, (x, y) in curves.items():
             x, y = (as_array(values, f"panels[{title!r}][{name!r}]").astype(float) for values in (x, y))
             expect(
-                x.shape == y.shape and x.ndim == 1,
+                x.ndim == 1 and y.ndim in (1, 2) and y.shape[-1] == x.size,
                 f"panels[{title!r}][{name!r}]",
-                "x and y (T,)",
+                "x (T,) and y (T,) or (S, T)",
                 f"{x.shape}, {y.shape}",
             )
             k = names.index(name)
             color = (colors or {}).get(name, color_of(name, k))
-            ax.plot(x, y, color=color, linestyle=_DASHES[k % len(_DASHES)], label=name)
+            ax.plot(x, y.T, color=color, linestyle=_DASHES[k % len(_DASHES)], label=name)
         if marks and title in marks:
             ax.plot(*marks[title], "o", color="#222222", markersize=5)
         ax.set(title=title, xlabel=xlabel)
@@ -86,12 +86,23 @@ def plot_lines(
 
 
 @styled
-def plot_ellipses(x: Any, covariances: Mapping[str, Any], *, colors: Mapping[str, str] | None = None) -> Figure:
+def plot_ellipses(
+    x: Any,
+    covariances: Mapping[str, Any],
+    *,
+    label: str = "data",
+    xlabel: str = "$x_1$",
+    ylabel: str = "$x_2$",
+    colors: Mapping[str, str] | None = None,
+) -> Figure:
     """Points in the plane, and around their mean one ellipse for each covariance: two standard deviations.
 
     Args:
         x: `(N, 2)`.
         covariances: name -> `(2, 2)`, symmetric and positive.
+        label: of the points, in the legend.
+        xlabel: what the first coordinate is.
+        ylabel: what the second coordinate is.
         colors: name -> colour.
 
     Raises:
@@ -101,7 +112,7 @@ def plot_ellipses(x: Any, covariances: Mapping[str, Any], *, colors: Mapping[str
     expect(points.ndim == 2 and points.shape[1] == 2, "x", "shape (N, 2)", f"shape {points.shape}")
     figure, axes = new_figure(width=5.2, height=3.4)
     ax = axes[0, 0]
-    ax.plot(*points.T, ".", color="#B9C2CC", markersize=4, label="data")
+    ax.plot(*points.T, ".", color="#B9C2CC", markersize=4, label=label)
     for k, (name, matrix) in enumerate(covariances.items()):
         matrix = as_array(matrix, f"covariances[{name!r}]").astype(float)
         expect(matrix.shape == (2, 2), f"covariances[{name!r}]", "shape (2, 2)", f"shape {matrix.shape}")
@@ -112,7 +123,7 @@ def plot_ellipses(x: Any, covariances: Mapping[str, Any], *, colors: Mapping[str
         shape = {"fill": False, "edgecolor": color, "linewidth": 1.8, "linestyle": _DASHES[k % len(_DASHES)]}
         ax.add_patch(Ellipse(points.mean(0), width, height, angle=angle, label=name, **shape))
     ax.plot(*points.mean(0), "+", color="#222222", markersize=9, label="mean")
-    ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    ax.set(xlabel=xlabel, ylabel=ylabel, aspect="equal")
     ax.autoscale_view()
     figure.legend(loc="outside right center")
     figure.alt = f"Points in the plane with ellipses of two standard deviations: {', '.join(covariances)}."
