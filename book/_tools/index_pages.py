@@ -105,9 +105,9 @@ def status() -> Html:
             [
                 f'<a href="../notebooks/{path.stem}.html">{path.stem[:2]} {html.escape(title_of(path))}</a>',
                 f"{entry['cpu_seconds']} s" if entry else "not noted",
-                ", ".join(entry.get("data", [])) or "none",
-                ", ".join(entry.get("ledger", [])) or "none",
-                f"{asserts} asserts, {compared} outputs",
+                *(", ".join(entry.get(key, [])).replace("_", "_<wbr>") or "none" for key in ("data", "ledger")),
+                str(asserts),
+                str(compared),
                 f'<span style="white-space: nowrap">{entry.get("day", "")}</span>',
             ]
         )
@@ -116,4 +116,4 @@ def status() -> Html:
         f"{'every chapter' if len(chapters) == 1 else ', '.join(numbers)}.</p>"
         for versions, numbers in chapters.items()
     )
-    return Html(with_what + table(["chapter", "CPU time", "data", "ledger", "checked", "executed"], rows))
+    return Html(with_what + table(["chapter", "CPU time", "data", "ledger", "asserts", "outputs compared", "executed"], rows))
