@@ -88,6 +88,19 @@ def test_plot_matrices_can_stand_in_rows():
     assert [bool(p.get_ylabel()) for p in panels] == [True, False, False, True, False]
 
 
+def test_plot_matrices_has_a_scale_and_names_for_small_shares():
+    shares = mixing() / 5
+    names = {"xlabel": "partner", "ylabel": "row", "label": "share of the steps"}
+    figure = figures.plot_matrices(shares, shares, vmax=0.25, **names)
+    panels, (bar,) = figures.panel_axes(figure), [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+    norm = panels[0].images[0].norm
+    assert (norm.vmin, norm.vmax) == (0, 0.25) and bar.get_ylabel() == "share of the steps"
+    assert [(p.get_xlabel(), p.get_ylabel()) for p in panels] == [("partner", "row"), ("partner", "")]
+    assert all(name in figures.alt_text(figure) for name in names.values())
+    stretched = figures.panel_axes(figures.plot_matrices(np.eye(2), vmax=0.25))[0].images[0].norm
+    assert stretched.vmax == 1  # no entry is darker than the bar can say
+
+
 @pytest.mark.parametrize("scale", [1.0, 255])
 def test_plot_mixing_multiplies_in_the_open(scale):
     w = np.array([[0.75, 0.25], [0.0, 1.0]])
@@ -146,10 +159,19 @@ def test_reliability_shows_the_bins_that_hold_examples():
     bins = metrics.reliability(logits, torch.arange(200) % 3, num_bins=10)
     (ax,) = figures.panel_axes(figures.plot_reliability({"mixup": bins}))
     full = bins.count > 0
-    np.testing.assert_allclose(ax.lines[1].get_xdata(), bins.confidence[full])
-    np.testing.assert_allclose(ax.lines[1].get_ydata(), bins.accuracy[full])
+    np.testing.assert_allclose(ax.collections[0].get_offsets(), np.stack([bins.confidence, bins.accuracy], 1)[full])
     areas = ax.collections[0].get_sizes() - 10
     np.testing.assert_allclose(areas / areas.sum(), bins.count[full] / 200)
+
+
+def test_the_line_of_reliability_passes_by_nearly_empty_bins():
+    count = np.array([1, 0, 2, 98, 99])  # of 200: half a per cent is too little, one is enough
+    bins = metrics.Reliability(
+        confidence=np.linspace(0.1, 0.9, 5), accuracy=np.array([1, np.nan, 0.5, 0.6, 0.8]), count=count
+    )
+    (ax,) = figures.panel_axes(figures.plot_reliability({"ERM": bins}))
+    np.testing.assert_allclose(ax.lines[1].get_xydata(), [[0.5, 0.5], [0.7, 0.6], [0.9, 0.8]])
+    assert len(ax.collections[0].get_offsets()) == 4  # its marker stays, however small
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 7), (5, 1, 6, 7), (5, 3, 6, 7)])
@@ -305,6 +327,7 @@ def test_a_notebook_gets_one_small_picture_with_alt_text_and_size():
         (lambda: figures.plot_matrices(), "matrices"),
         (lambda: figures.plot_matrices(np.zeros(3)), r"matrices\[0\].*\(3,\)"),
         (lambda: figures.plot_matrices(np.eye(2), titles=[]), "titles"),
+        (lambda: figures.plot_matrices(np.eye(2), vmax=0), "vmax"),
         (lambda: figures.plot_matrices(np.array([["a"]])), "real numbers"),
         (
             lambda: figures.plot_curves_with_intervals([0, 1], {"a": [1, 2, 3]}, xlabel="", ylabel=""),

@@ -39,11 +39,15 @@ def plot_matrices(
     annotate: bool | None = None,
     columns: int | None = None,
     size: float = 3.3,
+    vmax: float = 1.0,
+    xlabel: str = "source example",
+    ylabel: str = "mixed example",
+    label: str = "weight",
 ) -> Figure:
     """Matrices side by side as heat maps with one colour bar: W_x beside W_y, or as many as are given.
 
-    White is 0 and dark blue 1, so that two matrices can be compared by eye; values below 0 are orange, above 1 the bar
-    is stretched, and an entry that is not finite is hatched.
+    White is 0 and dark blue `vmax`, so that two matrices can be compared by eye; values below 0 are orange, above
+    `vmax` the bar is stretched, and an entry that is not finite is hatched.
 
     Args:
         *matrices: each `(R, C)`, real.
@@ -53,9 +57,13 @@ def plot_matrices(
         annotate: write the numbers into the cells; by default where the matrices have at most 8 columns.
         columns: heat maps in a row; all of them by default.
         size: width of each heat map in inches.
+        vmax: end of the colour bar, for entries that are all far below 1; positive.
+        xlabel: what a column is.
+        ylabel: what a row is.
+        label: what an entry is.
 
     Raises:
-        ValueError: no matrix, one that has not two dimensions, or too few titles.
+        ValueError: no matrix, one that has not two dimensions, too few titles, or `vmax` not positive.
     """
     arrays = [as_array(m, f"matrices[{k}]").astype(float) for k, m in enumerate(matrices)]
     if not arrays:
@@ -63,9 +71,10 @@ def plot_matrices(
     for k, m in enumerate(arrays):
         expect(m.ndim == 2, f"matrices[{k}]", "shape (rows, columns)", f"shape {m.shape}")
     expect(len(titles) >= len(arrays), "titles", f"at least {len(arrays)}", str(len(titles)))
+    expect(0 < vmax < math.inf, "vmax", "a positive number", str(vmax))
 
-    finite = np.concatenate([m[np.isfinite(m)] for m in arrays] + [np.array([0.0, 1.0])])
-    low, high = min(0.0, finite.min()), max(1.0, finite.max())
+    finite = np.concatenate([m[np.isfinite(m)] for m in arrays] + [np.array([0.0, vmax])])
+    low, high = finite.min(), finite.max()
     cmap: Colormap
     norm: Normalize
     if low < 0:
@@ -83,8 +92,8 @@ def plot_matrices(
         ax.imshow(np.ma.masked_invalid(m), cmap=cmap, norm=norm)
         ax.set(
             title=title,
-            xlabel="source example" if k + columns >= len(arrays) else "",
-            ylabel="mixed example" if k % columns == 0 else "",
+            xlabel=xlabel if k + columns >= len(arrays) else "",
+            ylabel=ylabel if k % columns == 0 else "",
         )
         ax.grid(False)
         ax.spines[["top", "right"]].set_visible(True)
@@ -102,9 +111,9 @@ def plot_matrices(
                     ax.text(
                         j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="white" if dark else "#222222"
                     )
-    figure.colorbar(ScalarMappable(norm, cmap), ax=list(axes.flat), shrink=0.85, label="weight")
+    figure.colorbar(ScalarMappable(norm, cmap), ax=list(axes.flat), shrink=0.85, label=label)
     shapes = " and ".join(f"{t.replace('$', '')} ({m.shape[0]} by {m.shape[1]})" for m, t in zip(arrays, titles))
-    figure.alt = f"Heat maps of {shapes}; rows are mixed examples, columns source examples, dark means a large weight."
+    figure.alt = f"Heat maps of {shapes}; a row: {ylabel}; a column: {xlabel}; dark: a large {label}."
     return figure
 
 
@@ -220,7 +229,8 @@ def plot_reliability(bins: Mapping[str, Reliability], *, width: float = 5.2, hei
     """Reliability diagram (Guo et al., 2017): how often a model is right when it says how sure it is.
 
     On the diagonal a model is calibrated; below it, it promises too much. The area of a marker is the share of the
-    examples in its bin; empty bins are left out.
+    examples in its bin; empty bins are left out, and the line passes by those with less than 1 % of the examples, whose
+    accuracy is mostly chance.
 
     Args:
         bins: name -> the bins that `metrics.reliability` returns.
@@ -237,8 +247,8 @@ def plot_reliability(bins: Mapping[str, Reliability], *, width: float = 5.2, hei
     for k, (name, bin_) in enumerate(bins.items()):
         full = as_array(bin_.count, "count") > 0
         x, y, n = (as_array(values, "bins")[full] for values in bin_)
-        color = color_of(name, k)
-        ax.plot(x, y, color=color, linestyle=_DASHES[k % len(_DASHES)], label=name)
+        color, firm = color_of(name, k), n >= 0.01 * n.sum()
+        ax.plot(x[firm], y[firm], color=color, linestyle=_DASHES[k % len(_DASHES)], label=name)
         ax.scatter(x, y, 10 + 150 * n / n.sum(), color=color, marker=_MARKERS[k % len(_MARKERS)], alpha=0.8)
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
     ax.legend(loc="upper left")
