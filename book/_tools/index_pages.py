@@ -116,4 +116,5 @@ def status() -> Html:
         f"{'every chapter' if len(chapters) == 1 else ', '.join(numbers)}.</p>"
         for versions, numbers in chapters.items()
     )
-    return Html(with_what + table(["chapter", "CPU time", "data", "ledger", "asserts", "outputs compared", "executed"], rows))
+    head = ["chapter", "CPU time", "data", "ledger", "asserts", "outputs compared", "executed"]
+    return Html(with_what + table(head, rows))
