@@ -25,11 +25,17 @@ def test_each_seed_has_a_line_and_all_of_them_one_entry():
 
 
 def test_ellipse_says_what_its_points_and_axes_are():
-    names = {"label": "digits", "xlabel": "pixel 20", "ylabel": "pixel 43"}
-    figure = figures.plot_ellipses(np.eye(2), {"c": np.eye(2)}, **names)
+    names = {"label": "digits", "xlabel": "pixel 20", "ylabel": "pixel 43, minus its mean"}
+    figure = figures.plot_ellipses(np.eye(2), {"mixtures around one digit": 0.1 * np.eye(2)}, **names)
     (ax,) = figures.panel_axes(figure)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("pixel 20", "pixel 43")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["digits", "c", "mean"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("pixel 20", "pixel 43, minus its mean")
+    figure.png()  # lays it out
+    assert ax.yaxis.label.get_window_extent().x0 >= 0, "cut off at the edge"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "digits",
+        "mixtures around one digit",
+        "mean",
+    ]
 
 
 def test_ellipse_has_the_widths_of_its_covariance():

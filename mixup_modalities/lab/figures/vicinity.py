@@ -123,7 +123,8 @@ def plot_ellipses(
         shape = {"fill": False, "edgecolor": color, "linewidth": 1.8, "linestyle": _DASHES[k % len(_DASHES)]}
         ax.add_patch(Ellipse(points.mean(0), width, height, angle=angle, label=name, **shape))
     ax.plot(*points.mean(0), "+", color="#222222", markersize=9, label="mean")
-    ax.set(xlabel=xlabel, ylabel=ylabel, aspect="equal")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_aspect("equal", adjustable="datalim")  # with "box" the layout cuts off the label of the y axis
     ax.autoscale_view()
     figure.legend(loc="outside right center")
     figure.alt = f"Points in the plane with ellipses of two standard deviations: {', '.join(covariances)}."
