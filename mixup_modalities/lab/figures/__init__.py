@@ -23,6 +23,7 @@ from mixup_modalities.lab.figures.sliders import (
     slider_figure,
 )
 from mixup_modalities.lab.figures.sound import Players, show_spectrograms, spectrogram_slider
+from mixup_modalities.lab.figures.stills import draw_stills
 from mixup_modalities.lab.figures.style import (
     COLORS,
     STYLE,
@@ -48,6 +49,7 @@ __all__ = [
     "color_of",
     "curve_slider",
     "decision_boundary",
+    "draw_stills",
     "image_label_slider",
     "image_slider",
     "matrix_slider",
