@@ -11,7 +11,6 @@ import json
 import myst_nb.core.render as render
 from docutils import nodes
 from myst_nb.core.render import MimeData, NbElementRenderer
-from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
@@ -24,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 
 def figure_nodes(environment: BuildEnvironment, figure: dict) -> list[nodes.Element]:
-    """A plotly figure as HTML that carries it as JSON, and elsewhere than in HTML its alt text."""
+    """A plotly figure as HTML that carries it as JSON; `printed` makes a picture of it."""
     layout = figure.get("layout", {})
     alt = (layout.get("meta") or {}).get("alt", "")
     traces = [*figure.get("data", []), *(t for frame in figure.get("frames", []) for t in frame.get("data", []))]
@@ -38,9 +37,7 @@ def figure_nodes(environment: BuildEnvironment, figure: dict) -> list[nodes.Elem
         f'<script type="application/json">{content}</script>'
         "<noscript>This figure moves; it needs JavaScript.</noscript></figure>"
     )
-    elsewhere = addnodes.only(expr="not html")
-    elsewhere += nodes.paragraph("", f"Interactive figure, in the online book: {alt}")
-    return [nodes.raw("", markup, format="html"), elsewhere]
+    return [nodes.raw("", markup, format="html")]
 
 
 class PlotlyFigure:
@@ -50,7 +47,7 @@ class PlotlyFigure:
 
     @staticmethod
     def handle_mime(renderer: NbElementRenderer, data: MimeData, inline: bool) -> list[nodes.Element] | None:
-        """The JSON, and elsewhere than in HTML the alt text."""
+        """The JSON, as a page of HTML takes it."""
         if data.mime_type != PLOTLY or inline:
             return None
         figure = json.loads(data.content) if isinstance(data.content, str) else data.content
@@ -86,9 +83,12 @@ class DescribedPicture:
 
 
 class Table:
-    """A table of pandas: the empty cell over its index is no heading, which a screen reader would announce."""
+    """A table of pandas: the empty cell over its index is no heading, which a screen reader would announce.
 
-    mime_priority_overrides = ()
+    On paper too the HTML of an output comes first: `printed` sets what it says.
+    """
+
+    mime_priority_overrides = (("latex", "text/html", 1),)
 
     @staticmethod
     def handle_mime(renderer: NbElementRenderer, data: MimeData, inline: bool) -> None:
