@@ -25,7 +25,12 @@ PYTEST   = $(HERMETIC) $(OFFLINE) $(PY) -m pytest -n $(JOBS) --dist loadscope $(
 ALL_SETS   = $$($(PY) -m mixup_modalities data list | awk 'NR > 1 { print $$1 }')
 REAL_SETS := mnist:MNIST/raw cifar10:cifar10 speech_commands:SpeechCommands trec:trec ag_news:ag_news
 
-.PHONY: help setup book look test test-real lab data lint format lock notebooks assignments results clean distclean
+# What sets the PDF, and the packages of Debian that hold it. The date on its title page is that of the last commit.
+TEX_TOOLS    ?= xelatex latexmk xindy
+TEX_PACKAGES := latexmk texlive-xetex texlive-latex-extra texlive-fonts-recommended texlive-fonts-extra fonts-dejavu xindy
+DATED = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) FORCE_SOURCE_DATE=1 OMP_NUM_THREADS=$(THREADS)
+
+.PHONY: help setup book pdf look test test-real lab data lint format lock notebooks assignments results clean distclean
 
 help: ## Show this list
 	@echo "Usage: make <target>"
@@ -41,6 +46,21 @@ book: $(STAMP) ## Build the book into _build/html; a warning is an error
 	@$(VENV)/bin/jupyter-book build . -W --keep-going
 	@touch _build/.built
 	@echo "The book is here: file://$(BUILD)/html/index.html"
+
+pdf: ## Build the whole book as one PDF into _build/pdf (needs xelatex, latexmk and xindy)
+	@for tool in $(TEX_TOOLS); do command -v "$$tool" >/dev/null || { \
+	  echo "There is no $$tool here. Debian and Ubuntu: apt install --no-install-recommends $(TEX_PACKAGES)" >&2; \
+	  echo "Elsewhere install TeX Live or MacTeX. Nothing was changed." >&2; exit 2; }; done
+	@$(MAKE) --no-print-directory $(STAMP)
+	@rm -rf _build/print/_build/latex
+	@$(DATED) $(VENV)/bin/jupyter-book build . --builder latex --path-output _build/print -W --keep-going || { \
+	  rm -rf _build/print; exit 1; }
+	@echo "==> Setting the pages: xelatex runs three or four times, for some minutes"
+	@$(DATED) $(MAKE) -s -C _build/print/_build/latex all-pdf LATEXMKOPTS="-silent -interaction=nonstopmode -halt-on-error" \
+	  >_build/print/xelatex.txt 2>&1 || { tail -n 30 _build/print/xelatex.txt >&2; exit 1; }
+	@mkdir -p _build/pdf && cp _build/print/_build/latex/mixup-across-modalities.pdf _build/pdf/
+	@! test -e _build/.built || $(MAKE) --no-print-directory book
+	@echo "The PDF is here: $(BUILD)/pdf/mixup-across-modalities.pdf"
 
 look: $(STAMP) ## Open every page of the built book in headless Chromium: links, maths, sliders, sounds, accessibility
 	@test -e _build/.built || { echo "make look needs a built book: make book" >&2; exit 2; }
