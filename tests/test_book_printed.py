@@ -247,20 +247,29 @@ def test_the_references_stand_on_their_page_and_the_pdf_says_nothing_of_itself(t
     assert "make pdf" not in tex and "one PDF" not in tex
 
 
-@pytest.mark.slow
-def test_the_link_to_the_pdf_comes_and_goes_with_the_pdf(book, ours):
-    page, beside = book / "_build/html/page.html", book / "_build/html" / ours.edition.NAME
-    build(book)
-    assert "<code>make pdf</code>" in page.read_text(encoding="utf-8") and not beside.exists()
-    made = book / "_build" / "pdf" / ours.edition.NAME
+def test_the_link_to_the_pdf_comes_and_goes_with_the_pdf(tmp_path, ours):
+    from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace
+
+    site, made = tmp_path / "_build" / "html", tmp_path / "_build" / "pdf" / ours.edition.NAME
+    page, beside = site / "folder" / "index.html", site / ours.edition.NAME
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "index.rst").write_text("Title\n=====\n\n.. pdf-edition::\n")
+
+    def build() -> str:
+        settings = {"extensions": ["mixup_book.edition"], "root_doc": "folder/index", "html_theme": "basic"}
+        with docutils_namespace():
+            Sphinx(tmp_path, None, site, tmp_path / "_build" / "trees", "html", settings, status=None).build()
+        return page.read_text(encoding="utf-8")
+
+    assert "<code>make pdf</code>" in build() and not beside.exists()
     made.parent.mkdir()
-    made.write_bytes(b"%PDF-1.5")
-    build(book)
-    assert f'<a href="{ours.edition.NAME}">' in page.read_text(encoding="utf-8")
-    assert beside.read_bytes() == b"%PDF-1.5"
+    for content in (b"%PDF-1.5", b"%PDF-1.7"):
+        made.write_bytes(content)
+        assert f'<a href="../{ours.edition.NAME}">' in build()
+        assert beside.read_bytes() == content
     made.unlink()
-    build(book)
-    assert ours.edition.NAME not in page.read_text(encoding="utf-8") and not beside.exists()
+    assert ours.edition.NAME not in build() and not beside.exists()
 
 
 def test_without_latex_make_pdf_says_what_to_install_and_does_nothing(tmp_path):
