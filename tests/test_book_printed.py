@@ -31,6 +31,7 @@ REFERENCES = "Read {cite:p}`one`.\n\n```{bibliography}\n```\n\nAfter the referen
 @pytest.fixture(scope="module")
 def ours():
     """The extension's modules, for as long as the tests of this module run."""
+    forget_the_extension()  # a parent that another test has dropped does not know its modules again
     sys.path.insert(0, str(ROOT / "book" / "_ext"))
     try:
         import mixup_book.edition
@@ -40,8 +41,12 @@ def ours():
         yield sys.modules["mixup_book"]
     finally:
         sys.path.remove(str(ROOT / "book" / "_ext"))
-        for name in [name for name in sys.modules if name.partition(".")[0] == "mixup_book"]:
-            del sys.modules[name]
+        forget_the_extension()
+
+
+def forget_the_extension() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mixup_book"]:
+        del sys.modules[name]
 
 
 @pytest.fixture
