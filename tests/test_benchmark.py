@@ -2,12 +2,14 @@
 
 import json
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mixup_modalities.__main__ import main
 from mixup_modalities.lab import benchmark
+from mixup_modalities.lab.errors import LabError
 
 CPU = torch.device("cpu")
 
@@ -75,3 +77,45 @@ def test_the_file_holds_numbers_and_provenance(tmp_path, monkeypatch, capsys):
     assert all(row["milliseconds"] > 0 for row in report["rows"])
     assert "ours, roll" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [path]
+
+
+def a_round(ratio: float, **changes) -> dict:
+    row = {
+        "case": "a",
+        "contender": "ours",
+        "milliseconds": 2 * ratio,
+        "ratio": ratio,
+        "gigabytes_per_second": 1 / ratio,
+    }
+    row |= {"extra_bytes": 1.0, "repeats": 5, "low": ratio, "high": ratio}
+    return {"provenance": {"device": "cpu"}, "rows": [row]} | changes
+
+
+def test_rounds_are_pooled_by_their_medians_and_show_their_range():
+    report = benchmark.pooled([a_round(1.5), a_round(1.1), a_round(1.2)])
+    (row,) = report["rows"]
+    assert (row["ratio"], row["low"], row["high"], row["milliseconds"]) == (1.2, 1.1, 1.5, 2.4)
+    assert report["rounds"] == 3 and report["provenance"] == {"device": "cpu"}
+
+
+@pytest.mark.parametrize("changes", [{"provenance": {"device": "cuda"}}, {"rows": []}])
+def test_rounds_of_different_things_are_not_pooled(changes):
+    with pytest.raises(ValueError, match="same provenance and rows"):
+        benchmark.pooled([a_round(1.0), a_round(1.0, **changes)])
+
+
+def test_rounds_run_in_processes_of_their_own(tmp_path, monkeypatch, capsys):
+    found = iter([a_round(1.0), a_round(3.0)])
+    monkeypatch.setattr(benchmark, "in_new_process", lambda args: next(found))
+    path = tmp_path / "bench.json"
+    assert main(["bench", "--rounds", "2", "--json", str(path)]) == 0
+    assert json.loads(path.read_text())["rows"][0]["ratio"] == 2.0
+    assert "1.00 -  3.00" in capsys.readouterr().out
+    assert main(["bench", "--rounds", "0"]) == 1
+
+
+def test_a_round_that_fails_says_why(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
+    args = SimpleNamespace(suite="audio", repeats=1, quick=True, device="no such device")
+    with pytest.raises(LabError, match="round of the benchmark failed"):
+        benchmark.in_new_process(args)

@@ -16,6 +16,8 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -29,6 +31,7 @@ from tqdm import tqdm
 from mixup_modalities.audit import mixing_matrix
 from mixup_modalities.image import ImageMixup
 from mixup_modalities.kernels import lerp_rows
+from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.runtime import device_name, pick_device, stream
 from mixup_modalities.mixture import Mixture, draw_mixture
 from mixup_modalities.text import EmbeddingMixup, mix_embeddings
@@ -51,11 +54,13 @@ class Row:
         case: such as "float images 256x3x64x64".
         contender: such as "ours, roll".
         milliseconds: median time of a call.
-        ratio: to a copy of the same batch in the same run.
+        ratio: to a copy of the same batch in the same run; of several rounds, the median.
         gigabytes_per_second: bytes of the batch read and of the result written, each once, by the median time.
         extra_bytes: largest memory held beyond the arguments during a call, in units of the result; None on a device
             that does not tell.
-        repeats: calls that were timed.
+        repeats: calls that were timed, in each round.
+        low: least ratio of a round.
+        high: largest ratio of a round.
     """
 
     case: str
@@ -65,6 +70,8 @@ class Row:
     gigabytes_per_second: float
     extra_bytes: float | None
     repeats: int
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -368,6 +375,8 @@ def measure(case: Case, device: torch.device, repeats: int) -> list[Row]:
             case.bytes_moved / seconds / 1e9,
             peak_memory(case.contenders[name], device) / case.result_bytes,
             repeats,
+            low=seconds / yardstick,
+            high=seconds / yardstick,
         )
         for name, seconds in medians.items()
     ]
@@ -432,11 +441,49 @@ def benchmark(
     return {"provenance": provenance(where), "rows": [asdict(row) for row in rows]}
 
 
+def in_new_process(args) -> dict[str, object]:
+    """One round, as `benchmark` returns it, from an interpreter of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "round.json"
+        command = [sys.executable, "-m", "mixup_modalities", "bench", "--suite", args.suite, "--json", str(path)]
+        command += ["--repeats", str(args.repeats)] + ["--quick"] * args.quick
+        command += ["--device", args.device] if args.device else []
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise LabError(f"a round of the benchmark failed: {done.stderr.strip().splitlines()[-1]}")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def pooled(rounds: list[dict]) -> dict[str, object]:
+    """Medians over rounds, each from a process of its own: where memory happens to lie differs between processes.
+
+    Args:
+        rounds: reports of `benchmark` on one machine, with the same cases.
+
+    Returns:
+        A report; `low` and `high` of a row are the least and the largest ratio of a round.
+
+    Raises:
+        ValueError: the rounds differ in their provenance or in their rows.
+    """
+    keys = [[(row["case"], row["contender"]) for row in report["rows"]] for report in rounds]
+    if any(report["provenance"] != rounds[0]["provenance"] for report in rounds) or any(k != keys[0] for k in keys):
+        raise ValueError("rounds: expected the same provenance and rows in each")
+    rows = []
+    for same in zip(*(report["rows"] for report in rounds)):
+        middle = {key: statistics.median(row[key] for row in same) for key in ("milliseconds", "ratio")}
+        middle["gigabytes_per_second"] = statistics.median(row["gigabytes_per_second"] for row in same)
+        ends = {"low": min(row["low"] for row in same), "high": max(row["high"] for row in same)}
+        rows.append(same[0] | middle | ends)
+    return {"provenance": rounds[0]["provenance"], "rounds": len(rounds), "rows": rows}
+
+
 def configure(parser) -> None:
     """Add the arguments of `bench`."""
     parser.add_argument("--suite", choices=["images", "text", "audio", "all"], default="all")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
     parser.add_argument("--repeats", type=int, default=25, metavar="N", help="timed calls of each contender")
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="processes to measure in, one after another")
     parser.add_argument("--quick", action="store_true", help="smaller batches, for a first look")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the numbers and what they were measured on")
     parser.set_defaults(run=run)
@@ -444,14 +491,20 @@ def configure(parser) -> None:
 
 def run(args) -> None:
     """Measure, print a table, write the file."""
-    report = benchmark(args.suite, device=args.device, repeats=args.repeats, quick=args.quick)
+    if args.rounds < 1 or args.repeats < 1:
+        raise LabError(f"--rounds and --repeats: expected 1 or more, got {args.rounds} and {args.repeats}")
+    if args.rounds > 1:
+        report = pooled([in_new_process(args) for _ in tqdm(range(args.rounds), unit="round")])
+    else:
+        report = benchmark(args.suite, device=args.device, repeats=args.repeats, quick=args.quick)
     case = None
     for row in report["rows"]:
         if row["case"] != case:
             case = row["case"]
-            print(f"\n{case}\n  {'ratio':>6}  {'ms':>9}  {'GB/s':>6}  {'memory':>6}")
+            print(f"\n{case}\n  {'ratio':>6}  {'(rounds)':>13}  {'ms':>9}  {'GB/s':>6}  {'memory':>6}")
+        rounds = f"{row['low']:5.2f} - {row['high']:5.2f}"
         print(
-            f"  {row['ratio']:6.2f}  {row['milliseconds']:9.2f}  {row['gigabytes_per_second']:6.1f}  "
+            f"  {row['ratio']:6.2f}  {rounds}  {row['milliseconds']:9.2f}  {row['gigabytes_per_second']:6.1f}  "
             f"{row['extra_bytes']:6.2f}  {row['contender']}"
         )
     print("\nratio: to the first line of each case; memory: the most held at once, in units of the result")
