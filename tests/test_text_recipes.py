@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from mixup_modalities.lab import ledger
 from mixup_modalities.lab.datasets import load
 from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.recipes import METHODS, MODELS, RECIPES, find_recipe, run
@@ -21,6 +22,14 @@ def test_every_cell_of_the_table_has_a_recipe():
                     assert (recipe.dataset, recipe.num_train, recipe.method) == (dataset, rows, method)
                     assert recipe.model in MODELS and recipe.method in METHODS
                     assert (recipe.alpha == 0) == (method == "erm")
+
+
+def test_the_minutes_that_a_recipe_announces_are_those_of_the_ledger():
+    rows = ledger.results("text")
+    fastest = rows.groupby(rows["recipe"].str.rpartition("-")[0])["seconds"].min() / 60
+    assert len(fastest) > 12
+    for cell, minutes in fastest.items():
+        assert find_recipe(f"{cell}-erm").minutes_cpu == pytest.approx(minutes, rel=0.3), cell
 
 
 def test_another_encoder_is_not_taken_for_minilm(monkeypatch, tmp_path):
