@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mixup_modalities.__main__ import main
-from mixup_modalities.lab import benchmark
+from mixup_modalities.lab import benchmark, benchmark_cases
 from mixup_modalities.lab.errors import LabError
 
 CPU = torch.device("cpu")
@@ -40,23 +40,23 @@ def test_peak_memory_counts_what_is_held_at_once():
 )
 def test_a_contender_that_does_not_mix_is_refused(wrong):
     with pytest.raises(AssertionError, match="does not mix"):
-        benchmark.check("wrong", wrong)
+        benchmark_cases.check("wrong", wrong)
 
 
 def test_every_installed_peer_mixes():
-    found = benchmark.peers(8)
+    found = benchmark_cases.peers(8)
     assert {"torchvision v2 MixUp", "timm Mixup", "kornia RandomMixUpV2", "Keras 3 MixUp"} <= set(found)
     for name, peer in found.items():
-        benchmark.check(name, peer)
+        benchmark_cases.check(name, peer)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        partial(benchmark.text_case, (4, 6, 8)),
-        partial(benchmark.lookup_case, (4, 6, 8)),
-        partial(benchmark.step_case, "small conv net", 8),
-        partial(benchmark.step_case, "PreAct-ResNet-18", 2),
+        partial(benchmark_cases.text_case, (4, 6, 8)),
+        partial(benchmark_cases.lookup_case, (4, 6, 8)),
+        partial(benchmark_cases.step_case, "small conv net", 8),
+        partial(benchmark_cases.step_case, "PreAct-ResNet-18", 2),
     ],
 )
 def test_every_case_runs_and_its_contenders_can_be_called_again(make):
@@ -67,7 +67,9 @@ def test_every_case_runs_and_its_contenders_can_be_called_again(make):
 
 
 def test_the_file_holds_numbers_and_provenance(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "cases", lambda suite, device, quick: [benchmark.image_case((8, 3, 4, 4), device)])
+    monkeypatch.setattr(
+        benchmark, "cases", lambda suite, device, quick: [benchmark_cases.image_case((8, 3, 4, 4), device)]
+    )
     path = tmp_path / "bench.json"
     assert main(["bench", "--repeats", "1", "--device", "cpu", "--json", str(path)]) == 0
     report = json.loads(path.read_text())

@@ -24,7 +24,8 @@ LAB = [
     *("errors", "runtime", "quadrature", "announce", "questions", "synth", "drawn", "schedules"),
     *("storage", "splits", "text_data", "samples", "download", "datasets", "source_*"),
     *("models", "stacked", "metrics", "augment", "robustness", "processes", "training", "*_models", "cifar_recipes"),
-    *("audio_recipes", "text_recipes", "question_recipes", "recipes", "checkpoints", "tracking", "ledger", "benchmark"),
+    *("audio_recipes", "text_recipes", "question_recipes", "recipes", "checkpoints", "tracking", "ledger"),
+    *("triton_kernels", "benchmark_cases", "benchmark"),
     *("figures", "*_command"),
 ]
 # "" is the package itself: it shows the library and knows nothing of the lab.
