@@ -222,6 +222,8 @@ def _token_weights(own: Tensor, other: Tensor, own_mask: Tensor, other_mask: Ten
 def _bags(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``(..., 2)`` rows and their weights as the bags of ``embedding_bag``: rows of weight 0 are not even read."""
     kept = weights != 0
+    if bool(kept.all()):
+        return rows.flatten(), weights.flatten(), torch.arange(0, rows.numel() + 1, 2, device=rows.device)
     offsets = torch.zeros(kept[..., 0].numel() + 1, dtype=torch.int64, device=rows.device)
     torch.cumsum(kept.sum(-1).flatten(), 0, out=offsets[1:])
     return rows[kept], weights[kept], offsets
@@ -309,10 +311,12 @@ def _lerp(start: Tensor, end: Tensor, weight: float, out: Tensor) -> None:
 
 def _runs(partner: Tensor) -> list[tuple[int, int, int]]:
     """Runs of rows whose partners are consecutive, if they are few: start, stop, and the partner of the first."""
-    starts = [0, *((partner.diff() != 1).nonzero().flatten() + 1).tolist()]
-    if 4 * len(starts) > len(partner):
+    breaks = (partner[1:] - partner[:-1] != 1).nonzero()
+    if 4 * (len(breaks) + 1) > len(partner):
         return []
-    return list(zip(starts, [*starts[1:], len(partner)], partner[starts].tolist()))
+    starts = [0, *(before + 1 for before in breaks.flatten().tolist())]
+    rows = partner.tolist()
+    return [(start, stop, rows[start]) for start, stop in zip(starts, [*starts[1:], len(rows)])]
 
 
 def _blocks(x: Tensor, element_size: int) -> Iterator[slice]:
