@@ -35,7 +35,7 @@ PAIRS = [
     ("TREC, all questions, conv net", "trec-all-cnn-erm", "trec-all-cnn-word"),
     ("AG News, 500 texts, conv net", "ag_news-500-cnn-erm", "ag_news-500-cnn-word"),
 ]
-HEAD = ["experiment", "accuracy without", "with mixup", "difference, 95 % interval", "NLL without", "with mixup"]
+HEAD = ["experiment", "accuracy without", "with mixup", "difference, 95&nbsp;% interval", "NLL without", "with mixup"]
 
 
 def runs_of(folder: Path) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def row_of(title: str, without: pd.DataFrame, mixed: pd.DataFrame) -> list[str]:
     difference = mean_interval((mixed["accuracy"] - without["accuracy"])[both])
     star = ", lossy copy" if without["lossy"].any() else ""
     cells = [
-        f"{title}{star} ({len(both)} seeds)",
+        f"{title}{star}".replace(" %", "&nbsp;%"),
         f"{without['accuracy'].mean():.3f}",
         f"{mixed['accuracy'].mean():.3f}",
     ]
@@ -69,15 +69,22 @@ def section(folder: Path) -> str:
         without, mixed = (frame[frame["recipe"] == name].set_index("seed") for name in recipes)
         if len(set(without.index) & set(mixed.index)) > 1:
             rows.append(row_of(title, without, mixed))
-            used += [without, mixed]
+            used.append((without, mixed))
     if not rows:
         return "No run has been recorded yet."
     lines = [f"| {' | '.join(cells)} |" for cells in (HEAD, ["---"] * len(HEAD), *rows)]
-    every = pd.concat(used)
+    every = pd.concat([frame for pair in used for frame in pair])
+    counts = sorted({len(set(without.index) & set(mixed.index)) for without, mixed in used})
+    seeds = " to ".join(map(str, sorted({counts[0], counts[-1]})))
     devices = sorted({f"{device}, {precision}" for device, precision in zip(every["device"], every["precision"])})
     versions, commits = sorted(set(every["versions"])), sorted({commit[:7] for commit in every["commit"]})
     where = f"{'; '.join(devices)}; {'; '.join(versions)}; commits {', '.join(commits)}"
-    return "\n".join(lines) + f"\n\nTest sets; means over seeds; differences paired by seed. {where}."
+    lossy = " A lossy copy differs from the official files: do not compare it with published figures."
+    note = (
+        f"Test sets; means over {seeds} seeds; differences paired by seed. NLL is the negative log-likelihood of the "
+    )
+    note += f"right label: lower is better.{lossy if every['lossy'].any() else ''} {where}."
+    return "\n".join(lines) + f"\n\n{note}"
 
 
 def updated(page: str, folder: Path) -> str:
