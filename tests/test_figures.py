@@ -63,7 +63,7 @@ def test_plot_matrices_shows_what_is_wrong_with_a_matrix():
     broken[0, 1], broken[2, 2], broken[3, 3] = -0.5, np.nan, 1.7
     panel = figures.panel_axes(figures.plot_matrices(broken))[0]
     norm = panel.images[0].norm
-    assert (norm.vmin, norm.vcenter, norm.vmax) == (-0.5, 0, 1.7)
+    assert (norm.vmin, norm.vmax) == (-1.7, 1.7)  # an entry of -0.5 is as dark as one of 0.5
     assert len(panel.patches) == 1  # the entry that is not a number is hatched
 
 
@@ -73,6 +73,14 @@ def test_plot_matrices_labels_rows_and_columns():
     )[0]
     assert [t.get_text() for t in panel.get_yticklabels()] == ["mixed 0", "mixed 1"]
     assert [t.get_text() for t in panel.get_xticklabels()] == ["cat", "dog"]
+
+
+def test_plot_matrices_numbers_every_cell_where_there_is_room_and_some_where_not():
+    for size, expected in ((5, [0, 1, 2, 3, 4]), (8, list(range(8))), (16, [0, 4, 8, 12])):
+        figure = figures.plot_matrices(np.eye(size), annotate=False, size=2.2)
+        panel = figures.panel_axes(figure)[0]
+        for axis in (panel.xaxis, panel.yaxis):
+            assert [tick for tick in axis.get_majorticklocs() if 0 <= tick < size] == expected
 
 
 def test_plot_matrices_can_stand_in_rows():

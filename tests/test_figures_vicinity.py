@@ -65,6 +65,24 @@ def test_every_position_of_a_curve_slider_moves_every_curve():
     assert figure.data[0].x0 == 0 and figure.data[0].dx == 0.25
 
 
+def test_a_panel_of_a_curve_slider_may_have_an_axis_of_its_own():
+    panels = {"a": {"p": X[None]}, "b": {"p": X[None]}}
+    own = {"xlabel": {"a": "λ", "b": "min(λ, 1 − λ)"}, "x_ranges": {"b": (0, 0.5)}}
+    layout = figures.curve_slider(X, panels, ["0"], **own).layout
+    assert [axis.title.text for axis in (layout.xaxis, layout.xaxis2)] == ["λ", "min(λ, 1 − λ)"]
+    assert [axis.range for axis in (layout.xaxis, layout.xaxis2)] == [(0, 1), (0, 0.5)]
+
+
+def test_plane_slider_names_its_axes_and_tells_a_half_from_nothing():
+    grids = np.full((1, 2, 2), 0.5)
+    figure = figures.plane_slider({"p": grids, "q": grids}, (0, 1, 0, 1), ["0"], beliefs=("p", "q"), columns=1)
+    layout = figure.layout
+    assert [axis.title.text for axis in (layout.xaxis, layout.xaxis2)] == ["x₁", "x₁"]
+    assert [axis.title.text for axis in (layout.yaxis, layout.yaxis2)] == ["x₂", "x₂"]
+    (middle,) = [color for where, color in figure.data[0].colorscale if where == 0.5]
+    assert max(int(middle[k : k + 2], 16) for k in (1, 3, 5)) < 0.9 * 255
+
+
 def test_plane_slider_scales_shares_and_leaves_beliefs():
     grids = np.arange(12.0).reshape(2, 2, 3)
     options = {"beliefs": ("q",), "points": np.array([[0.1, 0.2]]), "classes": np.array([1])}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, TwoSlopeNorm
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -46,8 +46,9 @@ def plot_matrices(
 ) -> Figure:
     """Matrices side by side as heat maps with one colour bar: W_x beside W_y, or as many as are given.
 
-    White is 0 and dark blue `vmax`, so that two matrices can be compared by eye; values below 0 are orange, above
-    `vmax` the bar is stretched, and an entry that is not finite is hatched.
+    White is 0 and dark blue `vmax`, so that two matrices can be compared by eye; above `vmax` the bar is stretched, and
+    an entry that is not finite is hatched. Where any entry is below 0, orange is below it and purple above, and equal
+    sizes are equally dark.
 
     Args:
         *matrices: each `(R, C)`, real.
@@ -78,7 +79,7 @@ def plot_matrices(
     cmap: Colormap
     norm: Normalize
     if low < 0:
-        cmap, norm = colormaps["PuOr"], TwoSlopeNorm(0.0, low, high)
+        cmap, norm = colormaps["PuOr"], Normalize(-max(-low, high), max(-low, high))
     else:
         cmap, norm = colormaps["Blues"], Normalize(0.0, high)
     annotate = max(m.shape[1] for m in arrays) <= 8 if annotate is None else annotate
@@ -100,8 +101,8 @@ def plot_matrices(
         if max(m.shape) <= 20:
             ax.hlines(np.arange(1, m.shape[0]) - 0.5, -0.5, m.shape[1] - 0.5, color="#DDE3EA", linewidth=0.5)
             ax.vlines(np.arange(1, m.shape[1]) - 0.5, -0.5, m.shape[0] - 0.5, color="#DDE3EA", linewidth=0.5)
-        _label_cells(ax.set_xticks, ax.xaxis, column_labels)
-        _label_cells(ax.set_yticks, ax.yaxis, row_labels)
+        _label_cells(ax.set_xticks, ax.xaxis, m.shape[1], column_labels)
+        _label_cells(ax.set_yticks, ax.yaxis, m.shape[0], row_labels)
         for i, j in np.argwhere(~np.isfinite(m)):
             ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, hatch="////", fill=False, ec="#888888"))
         if annotate:
@@ -319,7 +320,7 @@ def decision_boundary(
     grid = np.meshgrid(np.linspace(low[0], high[0], resolution), np.linspace(low[1], high[1], resolution))
     plane = np.stack([g.ravel() for g in grid], 1).astype(np.float32)
     extent = (low[0], high[0], low[1], high[1])
-    width, height = size * len(predictors) + 0.9, (size - 0.4) * (high[1] - low[1]) / (high[0] - low[0]) + 0.75
+    width, height = size * len(predictors) + 0.9, (size - 0.4) * (high[1] - low[1]) / (high[0] - low[0]) + 1.0
     figure, axes = new_figure(1, len(predictors), width=width, height=height, sharey=True)
     figure.set_dpi(110)  # a line per seed and a mark per point take many bytes
     # Bands of a tenth read as contour lines.
@@ -341,7 +342,8 @@ def decision_boundary(
         ax.set(title=title, xlabel="$x_1$", xlim=extent[:2], ylim=extent[2:])
         ax.grid(False)
     axes[0, 0].set_ylabel("$x_2$")
-    axes[0, 0].legend(loc="upper right", handletextpad=0.1, frameon=True, edgecolor="none", framealpha=0.85)
+    handles = axes[0, 0].get_legend_handles_labels()  # below the panels: within them lines run everywhere
+    figure.legend(*handles, loc="outside lower center", ncols=2, handletextpad=0.1)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), cmap), ax=list(axes[0]), shrink=0.9)
     bar.set_label("probability of class 1")
     figure.alt = (
@@ -350,8 +352,8 @@ def decision_boundary(
     return figure
 
 
-def _label_cells(set_ticks: Callable[..., Any], axis: Any, names: Sequence[str] | None) -> None:
-    if names is None:
-        axis.set_major_locator(MaxNLocator(8, integer=True))
+def _label_cells(set_ticks: Callable[..., Any], axis: Any, count: int, names: Sequence[str] | None) -> None:
+    if names is None:  # the numbers of many cells would run together in a small panel
+        axis.set_major_locator(MaxNLocator(8 if count <= 8 else 5, integer=True, steps=[1, 2, 4, 5, 10]))
     else:
         set_ticks(range(len(names)), list(names))

@@ -24,7 +24,8 @@ from mixup_modalities.lab.figures.style import (
 _DASHES = ("-", "--", "-.", ":")
 _PLOTLY_DASHES = ("solid", "dash", "dashdot", "dot")
 _SHARE = [[0, "rgba(0,114,178,0)"], [0.25, "rgba(0,114,178,0.45)"], [1, "rgba(0,60,110,1)"]]
-_BELIEF = [[0, "#D55E00"], [0.5, "#F2F2F2"], [1, "#0072B2"]]
+# The middle is the grey of `plot_points`: on a white page a white one would look like a place where nothing is known.
+_BELIEF = [[0, "#D55E00"], [0.5, "#DCD6DC"], [1, "#0072B2"]]
 
 
 @styled
@@ -136,10 +137,11 @@ def curve_slider(
     panels: Mapping[str, Mapping[str, Any]],
     labels: Sequence[str],
     *,
-    xlabel: str,
+    xlabel: str | Mapping[str, str],
     prefix: str = "λ = ",
     colors: Mapping[str, str] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    x_ranges: Mapping[str, tuple[float, float]] | None = None,
     marks: Mapping[str, Any] | None = None,
     start: int = 0,
     height: int = 380,
@@ -151,10 +153,11 @@ def curve_slider(
         x: `(T,)`, evenly spaced, common to all curves.
         panels: title -> name of a curve -> `(F, T)`, one curve for each slider position.
         labels: `F` texts, one for each position.
-        xlabel: with the unit.
+        xlabel: with the unit; title -> text where the panels differ.
         prefix: stands before the label.
         colors: name -> colour, where `color_of` should not choose.
         ranges: title -> `(low, high)` of the y axis; by default from the values.
+        x_ranges: title -> `(low, high)` of the x axis, for a panel that shows a part of `x`.
         marks: title -> `(F, 2)`, a point to mark in each position.
         start: the position shown first.
         height: CSS pixels.
@@ -200,21 +203,23 @@ def curve_slider(
     figure.add_traces(more[start])
     for frame, traces in zip(figure.frames, more):
         frame.update(data=[*frame.data, *traces], traces=list(range(len(figure.data))))
-    figure.update_xaxes(range=[float(x.min()), float(x.max())])
+    named = {title: xlabel if isinstance(xlabel, str) else xlabel[title] for title in stacks}
     for (title, curves), trace in zip(stacks.items(), list(figure.data)):
         values = np.concatenate([y[np.isfinite(y)] for y in curves.values()])
         low, high = (ranges or {}).get(title, (min(0.0, values.min()), 1.05 * values.max()))
         number = trace.yaxis.removeprefix("y")
-        figure.update_layout({f"yaxis{number}": {"range": [low, high]}, f"xaxis{number}": {"title": {"text": xlabel}}})
+        across = {"range": list((x_ranges or {}).get(title, (float(x.min()), float(x.max()))))}
+        across["title"] = {"text": named[title]}
+        figure.update_layout({f"yaxis{number}": {"range": [low, high]}, f"xaxis{number}": across})
     seen: set[str] = set()
     for trace in figure.data:
         trace.update(legendgroup=trace.name, showlegend=trace.name not in seen)
         seen.add(trace.name)
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.12, "yanchor": "bottom"}, margin={"t": 80})
     said = "; ".join(f"{title} ({', '.join(curves)})" for title, curves in panels.items())
-    return set_alt_text(
-        figure, f"Curves against {xlabel}: {said}, under a slider from {prefix}{labels[0]} to {prefix}{labels[-1]}."
-    )
+    across_all = " and ".join(dict.fromkeys(named.values()))
+    span = f"under a slider from {prefix}{labels[0]} to {prefix}{labels[-1]}"
+    return set_alt_text(figure, f"Curves against {across_all}: {said}, {span}.")
 
 
 def plane_slider(
@@ -229,6 +234,8 @@ def plane_slider(
     start: int = 0,
     height: int = 420,
     columns: int | None = None,
+    xlabel: str = "x₁",
+    ylabel: str = "x₂",
 ) -> go.Figure:
     """Functions of the plane as heat maps under a slider that needs no kernel.
 
@@ -236,7 +243,7 @@ def plane_slider(
         panels: title -> `(F, R, C)`, one grid for each slider position; NaN is left blank.
         extent: `(left, right, bottom, top)` of the grid, whose first row is at the bottom.
         labels: `F` texts, one for each position.
-        beliefs: the titles whose values are probabilities of class 1, drawn from orange over white to blue; the values
+        beliefs: the titles whose values are probabilities of class 1, drawn from orange over grey to blue; the values
             of the others are shares, drawn from nothing to dark blue, each position on its own scale.
         points: `(N, 2)`, drawn into every panel.
         classes: `(N,)`, 0 or 1.
@@ -244,6 +251,8 @@ def plane_slider(
         start: the position shown first.
         height: CSS pixels.
         columns: panels in a row; all of them by default.
+        xlabel: what the first coordinate is.
+        ylabel: what the second coordinate is.
 
     Raises:
         ValueError: a panel that has not `F` grids.
@@ -273,9 +282,10 @@ def plane_slider(
     )
     axes = [(trace.xaxis, trace.yaxis) for trace in figure.data]
     for x_axis, y_axis in axes:
-        square = {"scaleanchor": x_axis, "constrain": "domain", "range": [bottom, top]}
+        within = {"constrain": "domain"}
+        square = {"scaleanchor": x_axis, **within, "range": [bottom, top], "title": {"text": ylabel}}
         number = y_axis.removeprefix("y")
-        wide = {"range": [left, right], "constrain": "domain"}
+        wide = {"range": [left, right], **within, "title": {"text": xlabel}}
         figure.update_layout({f"yaxis{number}": square, f"xaxis{number}": wide})
         if points is None:
             continue
