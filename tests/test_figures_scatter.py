@@ -22,6 +22,14 @@ def test_every_point_is_drawn_in_the_colour_of_its_group():
     assert "left / word / hidden" in figures.alt_text(figure)
 
 
+def test_one_group_needs_no_legend():
+    one, two = {"word": GROUPS["word"]}, GROUPS
+    for groups, expected in ((one, None), (two, ["word", "hidden"])):
+        (ax,) = figures.panel_axes(figures.plot_scatter({"": groups}, xlabel="error", ylabel="gain"))
+        legend = ax.get_legend()
+        assert (legend and [text.get_text() for text in legend.get_texts()]) == expected
+
+
 def test_no_level_line_unless_asked_for():
     (ax,) = figures.panel_axes(figures.plot_scatter({"": GROUPS}, xlabel="error", ylabel="gain"))
     assert len(ax.lines) == len(GROUPS)

@@ -53,7 +53,8 @@ def plot_scatter(
             ax.plot([0, end], [0, slanted_line * end], color=COLORS["floor"], linewidth=1, zorder=0)
         ax.set(title=title, xlabel=xlabel)
     axes[0, 0].set_ylabel(ylabel)
-    axes[0, 0].legend(handletextpad=0.1)
+    if len(next(iter(panels.values()))) > 1:  # one group needs no legend among its points
+        axes[0, 0].legend(handletextpad=0.1)
     said = "; ".join(" / ".join([*([title] if title else []), *groups]) for title, groups in panels.items())
     figure.alt = f"Points of {ylabel} against {xlabel} ({said})."
     return figure
