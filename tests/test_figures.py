@@ -211,6 +211,8 @@ def test_decision_boundary_shows_what_the_predictor_says():
     np.testing.assert_allclose(field[[0, 0, -1, -1], [0, -1, 0, -1]], predict(corners), rtol=1e-4)
     np.testing.assert_allclose(right.images[0].get_array(), 0.4)
     assert sum(len(line.get_xdata()) for line in left.lines) == len(x)
+    (legend,) = figure.legends  # beside the panels, where no boundary runs
+    assert [text.get_text() for text in legend.texts] == ["class 0", "class 1"] and left.get_legend() is None
 
 
 LAMBDAS = [f"{lam:.2f}" for lam in np.linspace(0, 1, 5)]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 
 from mixup_modalities.lab import figures
 from mixup_modalities.lab.figures.tokens import PAD
@@ -34,6 +35,16 @@ def test_padding_is_orange_only_where_it_weighs_and_unread_places_are_hatched():
     red, _, blue, _ = colors[1]
     assert red > 0.9 > 0.5 > blue
     assert hatched == [0, 1]
+
+
+def test_hatching_stops_short_of_the_words():
+    (ax,) = figures.panel_axes(figures.plot_token_weights({"": (WEIGHTS, torch.tensor([1, 1, 0]))}, TEXTS))
+    cells = [p.get_facecolor() for p in ax.patches if not p.get_hatch()]
+    ax.figure.draw_without_rendering()
+    for text, color in zip(ax.texts, cells, strict=True):
+        (halo,) = text.get_path_effects()
+        assert to_rgba(halo._gc["foreground"]) == color
+        assert text.get_zorder() > max(p.get_zorder() for p in ax.patches)
 
 
 def test_darker_means_more():

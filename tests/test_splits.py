@@ -150,6 +150,14 @@ def test_the_box_says_whether_the_data_are_real():
     assert "mixup-data-box-sample" in sample._repr_html_()
 
 
+def test_the_box_leaves_out_a_note_that_counts_nothing():
+    notes = ("0 clips are shorter.", "10 clips are longer.")
+    data = replace(letters(), card=replace(CARD, notes=notes))
+    for box in (data.announce()._repr_html_(), data.announce()._repr_markdown_(), repr(data.announce())):
+        assert "0 clips are shorter" not in box and notes[1] in box
+    assert data.card.notes == notes  # the fingerprint holds it
+
+
 def test_the_box_is_sound_html():
     html = letters().announce()._repr_html_()
     assert "&lt;b&gt;bold&lt;/b&gt; &amp; more" in html

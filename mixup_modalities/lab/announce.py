@@ -28,7 +28,9 @@ class Announcement:
     def lines(self) -> list[str]:
         """What else the box says: counts, licence, notes, and for a sample how to get the real set."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
-        lines = [f"Examples: {counts}.", f"Licence: {self.licence}.", *self.notes]
+        # A note that counts nothing is not shown; it stays in the card, whose text the fingerprint covers.
+        notes = [note for note in self.notes if not note.startswith("0 ")]
+        lines = [f"Examples: {counts}.", f"Licence: {self.licence}.", *notes]
         if self.is_sample:
             lines.append(f"For the real data run: python -m mixup_modalities data prepare {self.name}")
         return lines

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from matplotlib import colormaps
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from mixup_modalities.lab.figures.sliders import slider_figure
 from mixup_modalities.lab.figures.style import COLORS, Figure, as_array, expect, new_figure, set_alt_text, styled
@@ -56,9 +57,10 @@ def plot_token_weights(
                 dark = np.dot(color[:3], (0.3, 0.59, 0.11)) < 0.55
                 ink = "white" if dark else "#222222" if weight > 0 else "#9A9A9A"
                 size = min(8.5, 0.88 * width * 72 / columns * 0.9 / (0.6 * len(token)))
-                ax.text(t, i, token, ha="center", va="center", fontsize=size, color=ink)
+                halo = [withStroke(linewidth=2.5, foreground=color)]  # hatching stops short of the word
+                ax.text(t, i, token, ha="center", va="center", fontsize=size, color=ink, path_effects=halo)
         for t in np.flatnonzero(~mask):
-            unread = Rectangle((t - 0.5, -0.5), 1, rows, fill=False, hatch="////", edgecolor="#8A8A8A", linewidth=0)
+            unread = Rectangle((t - 0.5, -0.5), 1, rows, fill=False, hatch="///", edgecolor="#ABABAB", linewidth=0)
             ax.add_patch(unread)
         ax.set(title=title, xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), xticks=[])
         ax.set_yticks(range(rows), row_labels or [f"text {i + 1}" for i in range(rows)])
