@@ -54,7 +54,7 @@ def test_every_position_of_a_curve_slider_moves_every_curve():
     figure = figures.curve_slider(X, {"a": two, "b": {"p": two["p"]}}, ["0", "1"], xlabel="x", marks=marks, start=1)
     names = [trace.name for trace in figure.data]
     assert sorted(names) == ["minimum", "p", "p", "q"]
-    assert sum(bool(trace.showlegend) for trace in figure.data) == 3
+    assert figure.layout.showlegend and sum(bool(trace.showlegend) for trace in figure.data) == 3
     for f, frame in enumerate(figure.frames):
         assert list(frame.traces) == list(range(len(figure.data)))
         assert [trace.name for trace in frame.data] == names
@@ -69,6 +69,7 @@ def test_a_panel_of_a_curve_slider_may_have_an_axis_of_its_own():
     panels = {"a": {"p": X[None]}, "b": {"p": X[None]}}
     own = {"xlabel": {"a": "λ", "b": "min(λ, 1 − λ)"}, "x_ranges": {"b": (0, 0.5)}}
     layout = figures.curve_slider(X, panels, ["0"], **own).layout
+    assert not layout.showlegend, "one name needs no legend"
     assert [axis.title.text for axis in (layout.xaxis, layout.xaxis2)] == ["λ", "min(λ, 1 − λ)"]
     assert [axis.range for axis in (layout.xaxis, layout.xaxis2)] == [(0, 1), (0, 0.5)]
 

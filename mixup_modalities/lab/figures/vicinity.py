@@ -215,7 +215,9 @@ def curve_slider(
     for trace in figure.data:
         trace.update(legendgroup=trace.name, showlegend=trace.name not in seen)
         seen.add(trace.name)
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.12, "yanchor": "bottom"}, margin={"t": 80})
+    if len(seen) > 1:
+        legend = {"orientation": "h", "y": 1.12, "yanchor": "bottom"}
+        figure.update_layout(showlegend=True, legend=legend, margin={"t": 80})
     said = "; ".join(f"{title} ({', '.join(curves)})" for title, curves in panels.items())
     across_all = " and ".join(dict.fromkeys(named.values()))
     span = f"under a slider from {prefix}{labels[0]} to {prefix}{labels[-1]}"
