@@ -220,9 +220,7 @@ class _Auditor:
         self.say("runs", True, "returns a batch of features and labels", "")
         first = self.calls[0]
         rows = next((len(c.w_x) for c in self.calls if len(c.w_x) != size), size)
-        rows_kept = self.say(
-            "batch size kept", rows == size, f"{size} rows in, {size} rows out", f"{size} rows in, {rows} rows out"
-        )
+        rows_kept = self.say("batch size kept", rows == size, _in_and_out(size, size), _in_and_out(size, rows))
         shape = next((c.w_y.shape for c in self.calls if c.w_y.shape != c.w_x.shape), first.w_x.shape)
         numbers = "averaged" if first.y_dtype and first.y_dtype.is_floating_point else "returned"
         labels_read = self.say(
@@ -414,7 +412,7 @@ class _Auditor:
             try:
                 # The labels of a callable may be built for batch_size classes: compare the features alone.
                 rows = _Probe(self.mixup, size).call().w_x.shape[0]
-                problem = "" if rows == size else f"{size} rows in, {rows} rows out"
+                problem = "" if rows == size else _in_and_out(size, rows)
             except Exception as error:
                 problem = f"{type(error).__name__}: {_first_line(error)}"
             self.say(name, not problem, f"B = {size} works", f"B = {size}: {problem}")
@@ -522,6 +520,10 @@ def _swapped(w: Tensor) -> Tensor:
 
 def _close(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and bool(((a - b).abs() <= TOLERANCE).all())
+
+
+def _in_and_out(size: int, rows: int) -> str:
+    return ", ".join(f"{n} row{'s' if n != 1 else ''} {way}" for n, way in ((size, "in"), (rows, "out")))
 
 
 def _first_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
@@ -28,11 +28,13 @@ class Report:
         checks: every check with its verdict and evidence, in the order in which they were made.
         w_x: ``(B, B)``, the mixing matrix of the features in one call, or None if no call succeeded.
         w_y: ``(B, B)``, the mixing matrix of the labels in the same call, or None.
+        left_out: how many checks were made, passed, and are not in ``checks``: see ``brief``.
     """
 
     checks: list[Check] = field(default_factory=list)
     w_x: Tensor | None = None
     w_y: Tensor | None = None
+    left_out: int = 0
 
     @property
     def ok(self) -> bool:
@@ -56,11 +58,18 @@ class Report:
                 return check
         raise KeyError(f"no check named {name!r}; there are {', '.join(check.name for check in self.checks)}")
 
+    def brief(self) -> Report:
+        """The same report without the checks that passed, which its summary still counts."""
+        told = [check for check in self.checks if check.verdict != "pass"]
+        return replace(self, checks=told, left_out=self.left_out + len(self.checks) - len(told))
+
     def summary(self) -> str:
-        """One line: the verdict and what failed or was noted."""
+        """One line: the verdict, how many checks were made, and how many failed or were noted."""
         parts = [f"{len(self.failed)} failed"] if self.failed else []
         parts += [f"{len(self.noted)} noted"] if self.noted else []
-        return ("FAIL" if self.failed else "OK") + f": {len(self.checks)} checks" + "".join(f", {p}" for p in parts)
+        made = len(self.checks) + self.left_out
+        verdict = f"{'FAIL' if self.failed else 'OK'}: {made} check{'s' if made != 1 else ''}"
+        return ", ".join([verdict, *parts])
 
     def __str__(self) -> str:
         width = max([len(check.name) for check in self.checks], default=0)
@@ -89,7 +98,7 @@ class Report:
         )
         matrices = ""
         if self.w_x is not None and self.w_y is not None:
-            matrices = _matrix_svg("W_x, the features", self.w_x) + _matrix_svg("W_y, the labels", self.w_y)
+            matrices = _matrix_svg("x", "the features", self.w_x) + _matrix_svg("y", "the labels", self.w_y)
         return (
             f'<div class="mixup-report"><p><strong>{html.escape(self.summary())}</strong></p>'
             f'<div style="display:flex;flex-wrap:wrap;gap:1.5em">{matrices}</div>'
@@ -98,8 +107,8 @@ class Report:
         )
 
 
-def _matrix_svg(title: str, w: Tensor) -> str:
-    """A heat map as inline SVG: white is 0, blue is 1, red is outside [0, 1]."""
+def _matrix_svg(index: str, of: str, w: Tensor) -> str:
+    """The heat map of a matrix as inline SVG: white is 0, blue is 1, red is outside [0, 1]."""
     cell = 10
     squares = []
     for i, row in enumerate(w.tolist()):
@@ -113,9 +122,9 @@ def _matrix_svg(title: str, w: Tensor) -> str:
                 f'fill-opacity="{opacity:.2f}"/>'
             )
     height, width = w.shape[0] * cell, w.shape[1] * cell
-    label = html.escape(f"{title}: a {w.shape[0]} by {w.shape[1]} heat map", quote=True)
+    label = f"W_{index}, {of}: a {w.shape[0]} by {w.shape[1]} heat map"
     return (
         f'<figure style="margin:0"><svg role="img" aria-label="{label}" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" style="background:#fff;border:1px solid #888">{"".join(squares)}</svg>'
-        f"<figcaption>{html.escape(title)}</figcaption></figure>"
+        f"<figcaption>W<sub>{index}</sub>, {of}</figcaption></figure>"
     )

@@ -65,7 +65,7 @@ def right(x: Tensor, y: Tensor, lam: float | Tensor | None = None, partner: Tens
     return own * x + (1 - own) * x[partner], lam * t + (1 - lam) * t[partner]
 
 
-@bug("two images are mixed and the rest is lost", "batch size kept", "16 rows in, 1 rows out", 2, also=SIZES)
+@bug("two images are mixed and the rest is lost", "batch size kept", "16 rows in, 1 row out", 2, also=SIZES)
 def two_indices(x, y):
     i, j = random.sample(range(len(x)), 2)
     lam, t = beta(), rows_of(y)

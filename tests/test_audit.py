@@ -384,6 +384,15 @@ def test_report_answers():
     assert Report(report.checks[:2]).summary() == "OK: 2 checks, 1 noted"
 
 
+def test_a_brief_report_leaves_out_what_passed_and_counts_it():
+    report = report_of_three()
+    brief = report.brief()
+    assert [check.name for check in brief.checks] == ["pairing", "labels <b>"]
+    assert brief.summary() == brief.brief().summary() == report.summary()
+    assert (brief.failed, brief.w_x, brief.w_y) == (report.failed, report.w_x, report.w_y)
+    assert len(report.checks) == 3 and Report(report.checks[:1]).brief().summary() == "OK: 1 check"
+
+
 def test_report_prints_as_a_table():
     lines = str(report_of_three()).splitlines()
     assert lines[0].startswith("FAIL")
@@ -402,6 +411,8 @@ def test_report_in_a_notebook_escapes_and_describes():
     assert "labels &lt;b&gt;" in page
     assert "5 &lt; 6 &amp; 7" in page
     assert page.count('role="img" aria-label="W_') == 2
+    assert "<figcaption>W<sub>x</sub>, the features</figcaption>" in page
+    assert "<figcaption>W<sub>y</sub>, the labels</figcaption>" in page
     assert page.count("<rect") == 3 + 2
     assert page.count("#b3261e") == 1 + 1  # the verdict, and the weight outside [0, 1]
     assert page.count("<tr>") == 1 + 3

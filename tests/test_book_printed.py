@@ -136,7 +136,9 @@ def test_a_report_is_printed_with_every_check_and_with_its_matrices(reader):
     from PIL import Image
 
     report = audit(ImageMixup(alpha=0.4), alpha=0.4)
-    summary, picture, _, table = reader.read(report._repr_html_())
+    summary, picture, below, table = reader.read(report._repr_html_())
+    assert below.astext() == "Wx, the features beside Wy, the labels."
+    assert [node.astext() for node in below.findall(nodes.subscript)] == ["x", "y"]
     assert summary.astext() == report.summary()
     assert rows_of(table)[1:] == [[c.verdict, c.name, " ".join(c.evidence.split())] for c in report.checks]
     drawn = np.asarray(Image.open(picture["uri"]).convert("L")).astype(float)

@@ -21,7 +21,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from mixup_book.printed_tables import PrintedTables, table
 
-_INLINE = {"strong": nodes.strong, "b": nodes.strong, "em": nodes.emphasis, "i": nodes.emphasis}
+_INLINE = {"strong": nodes.strong, "b": nodes.strong, "em": nodes.emphasis, "i": nodes.emphasis, "sub": nodes.subscript}
 _NOT_READ = ("style", "script", "noscript", "audio", "input")
 _CELL = 12  # pixels a side of a matrix entry in the printed picture of a report
 
@@ -175,10 +175,11 @@ class Reader:
             left += width + gap
         path = self._file(str(drawings), ".png")
         sheet.save(path)
-        names = [d.find_parent("figure").figcaption.get_text() for d in drawings]
+        names = [self._inline(d.find_parent("figure").figcaption.children) for d in drawings]
+        line = names[0] + [node for name in names[1:] for node in (nodes.Text(" beside "), *name)]
         picture = self._picture(path, "; ".join(d["aria-label"] for d in drawings))
         picture["width"] = f"{sheet.width}px"
-        return [picture, _small([" beside ".join(names), "."])]
+        return [picture, _small([nodes.emphasis("", "", *line, nodes.Text("."))])]
 
     def _file(self, content: str, suffix: str) -> str:
         folder = Path(self.app.doctreedir, "printed")
