@@ -141,7 +141,13 @@ def slider() -> go.Figure:
     figure.update_xaxes(constrain="domain", row=1, col=1)
     figure.update_xaxes(title_text="time", row=1, col=2)
     figure.update_xaxes(title_text="token", row=2, col=1)
-    figure.update_yaxes(range=[0, 1.02], row=2, col=2)
+    for column, left in ((1, 0.0), (2, 0.59)):  # a gap for the names of the axes, on a phone too
+        figure.update_xaxes(domain=[left, left + 0.41], col=column)
+    for title in figure.layout.annotations:
+        title.x = 0.205 if title.x < 0.5 else 0.795
+    figure.update_yaxes(title_text="mel band", title_standoff=4, row=1, col=2)
+    figure.update_yaxes(title_text="embedding dimension", title_standoff=4, row=2, col=1)
+    figure.update_yaxes(title_text="share of the label", title_standoff=4, range=[0, 1.02], row=2, col=2)
     return set_alt_text(
         figure,
         "Two digits, two spoken words and two questions, each pair mixed with the same weights, beside the mixed "
@@ -150,10 +156,10 @@ def slider() -> go.Figure:
 
 
 def players() -> Players:
-    """The two words mixed at five lambdas."""
+    """The two words mixed at five lambdas, one below the other: all are in sight on a phone."""
     x = waveforms()
     mixed = {lam: Mixture(torch.tensor(lam), torch.tensor([1, 0])).mix(x)[0] for lam in (1.0, 0.75, 0.5, 0.25, 0.0)}
-    return Players({f"{SPOKEN[0]} and {SPOKEN[1]}": {f"λ = {lam:g}": wave.numpy() for lam, wave in mixed.items()}})
+    return Players({f"λ = {lam:g}": {" and ".join(SPOKEN): wave.numpy()} for lam, wave in mixed.items()})
 
 
 if __name__ == "__main__":
