@@ -146,8 +146,8 @@ def slider() -> go.Figure:
     for title in figure.layout.annotations:
         title.x = 0.205 if title.x < 0.5 else 0.795
     figure.update_yaxes(title_text="mel band", title_standoff=4, row=1, col=2)
-    figure.update_yaxes(title_text="embedding dimension", title_standoff=4, row=2, col=1)
-    figure.update_yaxes(title_text="share of the label", title_standoff=4, range=[0, 1.02], row=2, col=2)
+    figure.update_yaxes(title_text="dimension", title_standoff=4, row=2, col=1)
+    figure.update_yaxes(title_text="share", title_standoff=4, range=[0, 1.02], row=2, col=2)
     return set_alt_text(
         figure,
         "Two digits, two spoken words and two questions, each pair mixed with the same weights, beside the mixed "
