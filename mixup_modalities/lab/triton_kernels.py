@@ -6,9 +6,8 @@ interpreter each equals its specification in `kernels`, forward and backward, an
 capability 8.0 and 9.0 (`tests/test_triton_kernels.py`).
 
 Bytes: the plain path gathers the partners (a read, a write), then mixes (two reads, a write). A kernel reads a row and
-its partner and writes the mixture. Its programs go through a block of columns of all rows before the next block, so
-that a partner is still in the L2 cache, whichever row it is: as little traffic to memory as a copy. Nothing waits for
-the device.
+its partner and writes the mixture. Its programs go through a block of columns of all rows before the next block: a
+partner, whichever row it is, should then be found in the L2 cache. Nothing here asks the device for a value.
 """
 
 import torch
