@@ -67,10 +67,11 @@ def test_every_position_of_a_curve_slider_moves_every_curve():
 
 def test_a_panel_of_a_curve_slider_may_have_an_axis_of_its_own():
     panels = {"a": {"p": X[None]}, "b": {"p": X[None]}}
-    own = {"xlabel": {"a": "λ", "b": "min(λ, 1 − λ)"}, "x_ranges": {"b": (0, 0.5)}}
+    own = {"xlabel": {"a": "λ", "b": "min(λ, 1 − λ)"}, "x_ranges": {"b": (0, 0.5)}, "ylabel": "loss"}
     layout = figures.curve_slider(X, panels, ["0"], **own).layout
     assert not layout.showlegend, "one name needs no legend"
     assert [axis.title.text for axis in (layout.xaxis, layout.xaxis2)] == ["λ", "min(λ, 1 − λ)"]
+    assert [axis.title.text for axis in (layout.yaxis, layout.yaxis2)] == ["loss", None], "once, at the first panel"
     assert [axis.range for axis in (layout.xaxis, layout.xaxis2)] == [(0, 1), (0, 0.5)]
 
 

@@ -138,6 +138,7 @@ def curve_slider(
     labels: Sequence[str],
     *,
     xlabel: str | Mapping[str, str],
+    ylabel: str = "",
     prefix: str = "λ = ",
     colors: Mapping[str, str] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
@@ -154,6 +155,7 @@ def curve_slider(
         panels: title -> name of a curve -> `(F, T)`, one curve for each slider position.
         labels: `F` texts, one for each position.
         xlabel: with the unit; title -> text where the panels differ.
+        ylabel: with the unit; stands at the first panel.
         prefix: stands before the label.
         colors: name -> colour, where `color_of` should not choose.
         ranges: title -> `(low, high)` of the y axis; by default from the values.
@@ -211,6 +213,7 @@ def curve_slider(
         across = {"range": list((x_ranges or {}).get(title, (float(x.min()), float(x.max()))))}
         across["title"] = {"text": named[title]}
         figure.update_layout({f"yaxis{number}": {"range": [low, high]}, f"xaxis{number}": across})
+    figure.update_yaxes(title_text=ylabel or None, row=1, col=1)
     seen: set[str] = set()
     for trace in figure.data:
         trace.update(legendgroup=trace.name, showlegend=trace.name not in seen)
