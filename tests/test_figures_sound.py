@@ -55,6 +55,15 @@ def test_slider_holds_each_frame_in_one_byte_a_cell():
     assert "λ = a to λ = e" in alt_text(figure)
 
 
+def test_slider_tells_the_time_in_seconds_if_it_knows_the_rate():
+    stack = specs(5)
+    figure = spectrogram_slider({"one": stack}, list("abcde"), limits=(-2.0, 2.0), frames_per_second=20)
+    assert figure.layout.xaxis.title.text == "time (s)" and figure.layout.yaxis.title.text == "mel band"
+    assert figure.layout.xaxis.showticklabels is None and all(frame.data[0].dx == 1 / 20 for frame in figure.frames)
+    without = spectrogram_slider({"one": stack}, list("abcde"), limits=(-2.0, 2.0))
+    assert without.layout.xaxis.title.text == "time" and without.layout.xaxis.showticklabels is False
+
+
 @pytest.mark.parametrize("stack", [specs(4), specs(5)[0], torch.zeros(5, 2, 2, 2)])
 def test_slider_refuses_another_number_of_frames(stack):
     with pytest.raises(ValueError, match=r"panels\['one'\]"):

@@ -90,6 +90,7 @@ def spectrogram_slider(
     labels: Sequence[str],
     *,
     limits: tuple[float, float],
+    frames_per_second: float | None = None,
     prefix: str = "λ = ",
     start: int = 0,
     height: int = 360,
@@ -100,6 +101,7 @@ def spectrogram_slider(
         panels: title -> `(F, mels, frames)`, one spectrogram per slider position.
         labels: `F` texts, one per position.
         limits: lowest and highest value of the colour scale.
+        frames_per_second: for a time axis in seconds; without it the axis has no numbers.
         prefix: stands before the label.
         start: the position shown first.
         height: CSS pixels.
@@ -116,15 +118,17 @@ def spectrogram_slider(
     levels = {
         t: np.round((np.clip(s, low, high) - low) / (high - low) * 255).astype(np.uint8) for t, s in stacks.items()
     }
-    frames = [
-        [go.Heatmap(z=s[f], coloraxis="coloraxis", hoverinfo="skip") for s in levels.values()]
-        for f in range(len(labels))
-    ]
+    cells = {"coloraxis": "coloraxis", "hoverinfo": "skip", "x0": 0, "dx": 1 / (frames_per_second or 1)}
+    frames = [[go.Heatmap(z=s[f], **cells) for s in levels.values()] for f in range(len(labels))]
     figure = slider_figure(frames, labels, titles=list(stacks), prefix=prefix, start=start, height=height)
     figure.update_layout(coloraxis={"colorscale": "Magma", "cmin": 0, "cmax": 255, "showscale": False})
-    figure.update_xaxes(showticklabels=False, title_text="time")
+    if frames_per_second is None:
+        figure.update_xaxes(showticklabels=False, title_text="time")
+    else:
+        figure.update_xaxes(nticks=3, title_text="time (s)", title_standoff=4)
+        figure.layout.sliders[0].pad.t = 50  # the numbers push the axis's title down towards the slider's
     figure.update_yaxes(showticklabels=False, showgrid=False)
-    figure.update_yaxes(title_text="mel", row=1, col=1)
+    figure.update_yaxes(title_text="mel band", row=1, col=1)
     names = " and ".join(stacks)
     return set_alt_text(
         figure, f"Spectrograms of {names} under a slider from {prefix}{labels[0]} to {prefix}{labels[-1]}."
