@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const wide = () =>
-    document.querySelectorAll('mjx-container[display="true"], .cell_output, .cell_output .output').forEach((box) => {
+    document.querySelectorAll("mjx-container, .cell_output, .cell_output .output").forEach((box) => {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     });
