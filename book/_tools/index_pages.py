@@ -94,10 +94,11 @@ def claims() -> Html:
 def status() -> Html:
     """What each chapter takes, and when and with what it was last executed."""
     noted = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
-    rows, chapters = [], defaultdict(list)  # chapters executed with the same versions
+    rows, chapters = [], defaultdict(list)  # chapters executed on the same day with the same versions
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         entry = noted.get(path.stem, {})
-        chapters[entry.get("versions", "versions that were not noted")].append(path.stem[:2])
+        with_what = f"on {entry['day']} with {entry['versions']}" if entry else "with versions that were not noted"
+        chapters[with_what].append(path.stem[:2])
         cells = nbformat.read(path, as_version=4).cells
         compared = sum(CHECKED in cell.metadata.get("tags", []) for cell in cells)
         asserts = len(claims_of(path))
@@ -105,16 +106,13 @@ def status() -> Html:
             [
                 f'<a href="../notebooks/{path.stem}.html">{path.stem[:2]} {html.escape(title_of(path))}</a>',
                 f"{entry['cpu_seconds']} s" if entry else "not noted",
-                *(", ".join(entry.get(key, [])).replace("_", "_<wbr>") or "none" for key in ("data", "ledger")),
+                *(", ".join(entry.get(key, [])).replace("_", "_<wbr>") or "–" for key in ("data", "ledger")),
                 str(asserts),
                 str(compared),
-                f'<span style="white-space: nowrap">{entry.get("day", "")}</span>',
             ]
         )
-    with_what = "".join(
-        f"<p>Executed with {html.escape(versions)}: "
-        f"{'every chapter' if len(chapters) == 1 else ', '.join(numbers)}.</p>"
-        for versions, numbers in chapters.items()
+    executed = "".join(
+        f"<p>Executed {html.escape(with_what)}: {'every chapter' if len(chapters) == 1 else ', '.join(numbers)}.</p>"
+        for with_what, numbers in chapters.items()
     )
-    head = ["chapter", "CPU time", "data", "ledger", "asserts", "outputs compared", "executed"]
-    return Html(with_what + table(head, rows))
+    return Html(executed + table(["chapter", "CPU time", "data", "ledger", "asserts", "outputs compared"], rows))
