@@ -1,6 +1,7 @@
 """What the book's own Sphinx extension promises, on a book of one notebook: built once, then looked at."""
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -23,7 +24,7 @@ TABLE = '<table border="1" class="dataframe"><thead><tr><th></th><th>a</th></tr>
 
 
 def notebook(alt: str) -> nbformat.NotebookNode:
-    """A notebook with a formula, a citation, two pictures, a table, and two sliders."""
+    """A notebook with a formula, a citation, a signature, two pictures, a table, and two sliders."""
     picture, metadata = figures.show_images(np.zeros((2, 4, 4)))._repr_mimebundle_()
     named = {"mystnb": {"image": {"alt": "The alt text of the cell."}}}
     metadata["image/png"]["alt"] = alt
@@ -31,7 +32,9 @@ def notebook(alt: str) -> nbformat.NotebookNode:
     sliders = [figures.matrix_slider({"W": stack}, "abc"), figures.image_slider({"</script> x": stack}, "abc")]
     bundles = [(picture, metadata, {}), (picture, metadata, named), ({"text/html": TABLE}, {}, {})]
     bundles += [({"application/vnd.plotly.v1+json": json.loads(s.to_json())}, {}, {}) for s in sliders]
-    cells = [nbformat.v4.new_markdown_cell("# A page\n$W$ and {cite:p}`one,two`.\n\n```{bibliography}\n```")]
+    signature = "```{eval-rst}\n.. autofunction:: mixup_modalities.lab.figures.plane_slider\n```"
+    text = f"# A page\n$W$ and {{cite:p}}`one,two`.\n\n{signature}\n\n```{{bibliography}}\n```"
+    cells = [nbformat.v4.new_markdown_cell(text)]
     for data, output_metadata, cell_metadata in bundles:
         data = {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
         output = nbformat.v4.new_output("display_data", data, metadata=output_metadata)
@@ -127,6 +130,13 @@ def test_the_bibliography_is_a_list_of_items(page):
 
 def test_the_corner_of_a_table_is_no_heading(page):
     assert "<th></th>" not in page and "<td></td><th>a</th>" in page
+
+
+def test_defaults_with_greek_letters_are_whole(page):
+    (signature,) = re.findall(r'<dt class="sig.*?</dt>', page, re.DOTALL)
+    shown = " ".join(html.unescape(re.sub(r"<[^>]+>", "", signature)).split())
+    assert "prefix: str = 'α = ', start: int = 0, height: int = 420, " in shown, shown
+    assert "xlabel: str = 'x₁', ylabel: str = 'x₂'" in shown, shown
 
 
 def test_thebe_is_gone(page):
