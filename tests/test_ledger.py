@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 
 import numpy as np
 import pytest
@@ -146,11 +147,14 @@ def test_a_failed_write_leaves_the_file_as_it_was(path, monkeypatch):
 
 
 def write_many(path, first):
+    tempfile.tempdir = str(path.parent / f"temporary-{first}")  # of its own, as batch systems give each job
     for seed in range(first, first + 15):
         append(row(seed=seed), path)
 
 
 def test_several_writers_lose_nothing(path):
+    for n in range(3):
+        (path.parent / f"temporary-{100 * n}").mkdir(parents=True)
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=write_many, args=(path, 100 * n)) for n in range(3)]
     for writer in writers:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
+from mixup_modalities.lab import storage
 from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.metrics import mean_interval
 
@@ -118,7 +118,7 @@ def append(row: Mapping[str, Any], path: str | os.PathLike) -> None:
             raise LedgerError(f"{key} holds a line break: {value!r}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_lock_path(path)):
+        with storage.locked(path.with_name(f".{path.name}.lock")):
             columns, rows = _read(path)
             columns += [key for key in row if key not in columns]
             _replace(path, columns, [*rows, {key: _text(value) for key, value in row.items()}])
@@ -245,12 +245,6 @@ def beside_published(summary: pd.DataFrame, figures: pd.DataFrame) -> pd.DataFra
     known = figures[figures["recipe"] != ""].drop_duplicates(["recipe", "metric"])
     known = known.rename(columns={"value": "published"})[["recipe", "metric", "published", "source"]]
     return summary.merge(known, on=["recipe", "metric"], how="left")
-
-
-def _lock_path(path: Path) -> Path:
-    # Not beside the file, where it would stay behind and find its way into a commit.
-    name = str(path.resolve()).replace(os.sep, "_").replace(":", "_")[-200:]
-    return Path(tempfile.gettempdir()) / f"mixup-ledger-{name}.lock"
 
 
 def _text(value: Any) -> str:

@@ -116,6 +116,36 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
 
 
 @contextmanager
+def locked(path: Path, *, wait: bool = True, notice: str = "") -> Iterator[None]:
+    """Hold a lock file. When the process dies, the system lets go of it; at the end it is removed.
+
+    Args:
+        path: of the lock file, beside what it protects: all who use that must agree on it.
+        wait: for another process that holds it.
+        notice: a warning for a user who has waited for a second.
+
+    Raises:
+        Timeout: another process holds it, and `wait` is false.
+        OSError: the file cannot be made.
+    """
+    lock = FileLock(path)
+    try:
+        held = lock.acquire(timeout=1 if wait else 0)
+    except Timeout:
+        if not wait:
+            raise
+        if notice:
+            logger.warning(notice)
+        held = lock.acquire()
+    with held:
+        try:
+            yield
+        finally:
+            if os.name == "posix":  # while it is held: a waiting process sees that the file is gone, and makes anew
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
 def workspace(root: Path, name: str, *, resumable: bool = False) -> Iterator[Path]:
     """Hold the lock on data set `name` under `root`, and give a folder to work in that is removed at the end.
 
@@ -125,10 +155,10 @@ def workspace(root: Path, name: str, *, resumable: bool = False) -> Iterator[Pat
     Raises:
         DataError: the folder cannot be made or written, or the disk is full; the message says which.
     """
-    lock = root / f".{name}.lock"
+    notice = f"another process is preparing {name}: waiting for it"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _held(FileLock(lock), name):
+        with locked(root / f".{name}.lock", notice=notice):
             for stale in root.glob(f".{name}.*.tmp"):
                 shutil.rmtree(stale)
             folder = root / f".{name}.download"
@@ -145,18 +175,8 @@ def workspace(root: Path, name: str, *, resumable: bool = False) -> Iterator[Pat
             finally:
                 if not keep:
                     shutil.rmtree(folder, ignore_errors=True)
-                if os.name == "posix":  # while it is held: a waiting process sees that the file is gone, and makes anew
-                    lock.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(explain(error, root)) from error
-
-
-def _held(lock: FileLock, name: str):
-    try:
-        return lock.acquire(timeout=1)
-    except Timeout:
-        logger.warning("another process is preparing %s: waiting for it", name)
-        return lock.acquire()
 
 
 def explain(error: OSError, folder: Path) -> str:
