@@ -33,7 +33,8 @@ class LogMel(nn.Module):
 
     Hann window, frames centred on multiples of ``hop_length`` with zeros beyond the ends, power, triangular filters of
     unit area on Slaney's mel scale (``htk=False, norm="slaney"``). Computed in float32 (or float64, for such input), on
-    the device of the input, also under autocast: squares and logarithms of half-precision numbers are useless.
+    the device of the input, also under autocast and in a model cast to half precision: squares and logarithms of such
+    numbers are useless. Once moved, ``log_mel.to(device)``, its tables are not copied to the device at each call.
 
     Args:
         sample_rate: of the waveforms, Hz.
@@ -92,8 +93,22 @@ class LogMel(nn.Module):
                 f"fewer mels or a larger n_fft than {n_fft}",
                 stacklevel=2,
             )
-        self.register_buffer("window", torch.hann_window(win_length, dtype=torch.float64).float(), persistent=False)
-        self.register_buffer("filters", filters.float(), persistent=False)
+        self._exact = {"window": torch.hann_window(win_length, dtype=torch.float64), "filters": filters}
+        for name, table in self._exact.items():
+            self.register_buffer(name, table.float(), persistent=False)
+
+    def _apply(self, fn, recurse: bool = True):
+        """Moves the tables with a model and leaves them in float32: rounded to half precision they are wrong."""
+        super()._apply(fn, recurse)
+        for name, table in self._exact.items():
+            if getattr(self, name).dtype != torch.float32:
+                setattr(self, name, table.float().to(getattr(self, name).device))
+        return self
+
+    def _table(self, name: str, like: Tensor) -> Tensor:
+        """The window or the filters in the precision of the input, on its device."""
+        table = getattr(self, name)
+        return (table if table.dtype == like.dtype else self._exact[name]).to(like.device, like.dtype)
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The log-mel spectrogram.
@@ -103,7 +118,8 @@ class LogMel(nn.Module):
             lengths: int64 ``(B,)``, the samples of each clip; what is stored behind them is ignored.
 
         Returns:
-            ``(B, n_mels, 1 + samples // hop_length)``, at least ``log(floor)``.
+            ``(B, n_mels, frames)``, at least ``log(floor)``, with ``1 + samples // hop_length`` frames (for odd
+            ``n_fft``: ``samples - 1``).
 
         Raises:
             TypeError: integer samples.
@@ -122,7 +138,7 @@ class LogMel(nn.Module):
 
     def _stft(self, waveforms: Tensor) -> Tensor:
         with torch.autocast(waveforms.device.type, enabled=False):
-            window = self.window.to(waveforms.dtype)
+            window = self._table("window", waveforms)
             return torch.stft(
                 waveforms,
                 self.n_fft,
@@ -137,7 +153,7 @@ class LogMel(nn.Module):
         """Mel power ``(B, n_mels, frames)`` of complex spectra ``(B, n_fft // 2 + 1, frames)``."""
         with torch.autocast(spectra.device.type, enabled=False):
             power = spectra.real.square() + spectra.imag.square()  # not abs().square(): its gradient at 0 is NaN
-            return self.filters.to(power.dtype) @ power
+            return self._table("filters", power) @ power
 
     def log(self, power: Tensor) -> Tensor:
         """The natural logarithm of mel power, which counts as ``floor`` where it is less."""
@@ -146,7 +162,7 @@ class LogMel(nn.Module):
 
     def num_frames(self, lengths: Tensor | int) -> Tensor | int:
         """How many frames a clip of that many samples has: those centred within it, and one at its end."""
-        return 1 + lengths // self.hop_length
+        return 1 + (lengths - self.n_fft % 2) // self.hop_length
 
     def checked(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Waveforms in float32 or float64, with zeros behind each clip's end; an error where they are unusable."""
@@ -387,7 +403,7 @@ def mel_filters(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: 
 
     mel = np.linspace(to_mel(f_min), to_mel(f_max), n_mels + 2)
     edges = np.where(mel >= 15, 1000 * np.exp(step * (mel - 15)), mel / 0.015)
-    frequency = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)
+    frequency = np.linspace(0, n_fft // 2 * sample_rate / n_fft, n_fft // 2 + 1)  # half the rate, unless n_fft is odd
     rise = (frequency - edges[:-2, None]) / np.diff(edges)[:-1, None]
     fall = (edges[2:, None] - frequency) / np.diff(edges)[1:, None]
     triangles = np.maximum(0, np.minimum(rise, fall))
