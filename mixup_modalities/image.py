@@ -28,13 +28,13 @@ class _ImageModule(MixupModule):
         super().__init__(alpha, per=per, pairing=pairing)
         if (mean is None) != (std is None):
             raise ValueError(f"mean and std: expected both or neither, got mean={mean!r} and std={std!r}")
-        if not dtype.is_floating_point:
-            raise TypeError(f"dtype: expected a floating dtype, got {dtype}")
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise TypeError(f"dtype: expected a floating torch.dtype, got {dtype!r}")
         self.dtype, self.check_finite = dtype, check_finite
         # Not buffers: they follow the images at each call, and model.half() or .to(dtype) does not round them.
         self.scale = self.shift = None
         if mean is not None:
-            mean, std = (torch.as_tensor(v, dtype=torch.float32, device="cpu").reshape(-1) for v in (mean, std))
+            mean, std = (_numbers(name, v) for name, v in (("mean", mean), ("std", std)))
             if len(mean) != len(std) and 1 not in (len(mean), len(std)):
                 raise ValueError(f"mean and std: expected as many numbers, got {len(mean)} and {len(std)}")
             if not bool((std > 0).all() & std.isfinite().all() & mean.isfinite().all()):
@@ -80,6 +80,17 @@ class _ImageModule(MixupModule):
         return super().extra_repr() + ("" if self.scale is None else f", uint8 -> {self.dtype}")
 
 
+def _numbers(name: str, value: float | Sequence[float]) -> Tensor:
+    """Float32 ``(1,)`` or ``(C,)``."""
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float32, device="cpu").reshape(-1)
+    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.empty(0)
+    if not len(numbers):
+        raise TypeError(f"{name}: expected a number or one a channel, got {value!r}")
+    return numbers
+
+
 class ImageMixup(_ImageModule):
     """Mixup of images: each image becomes ``lam`` of itself and ``1 - lam`` of its partner (Zhang et al., 2018).
 
@@ -113,7 +124,8 @@ class ImageMixup(_ImageModule):
         """Mix a batch.
 
         Args:
-            images: ``(B, C, H, W)`` floating, or uint8 if ``mean`` and ``std`` were given. Never changed.
+            images: ``(B, C, H, W)`` floating, or uint8 if ``mean`` and ``std`` were given. Never changed. The
+                first axis is the batch whatever the rank, from two axes on: a single image needs ``image[None]``.
             generator: a CPU generator; default torch's global one.
 
         Returns:
@@ -122,7 +134,8 @@ class ImageMixup(_ImageModule):
 
         Raises:
             TypeError: integer pixels other than uint8, or uint8 without mean and std.
-            ValueError: no batch axis, another number of channels than ``mean`` has, non-finite pixels if checked.
+            ValueError: fewer than two axes, an empty batch, another number of channels than ``mean`` has, non-finite
+                pixels if checked.
         """
         self._check(images)
         check_generator(generator)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 BLOCK_BYTES = 1 << 19  # of gathered rows at a time: small enough for the cache, large enough to hide the calls
 LONG = 1 << 19  # bytes of a row: below, a call for each row costs more than reading it twice
@@ -33,7 +34,7 @@ def lerp_rows(x: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
 
     Returns:
         A new tensor with the dtype and strides of ``x``. Half precision is mixed in float32 and rounded once; a row
-        whose ``lam`` is 0 or 1 is exact.
+        whose ``lam`` is 0 or 1 is exact, unless the row of weight 0 holds an infinity or NaN.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     weight = (lam if lam.ndim == 0 else lam.reshape(-1, *[1] * (x.ndim - 1))).to(wide)
@@ -44,7 +45,7 @@ def lerp_rows(x: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
 
 def mix_rows(x: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
     """As :func:`lerp_rows`, by the fastest way for the device: same arguments, same result, same gradient."""
-    if lam.requires_grad or not _fusible(x):
+    if not _fusible(x) or _varies(lam, partner):
         return lerp_rows(x, partner, lam)
     return _MixRows.apply(x, partner, lam)
 
@@ -116,7 +117,7 @@ def lerp_tokens(x: Tensor, mask: Tensor, partner: Tensor, lam: Tensor) -> Tensor
 def mix_tokens(x: Tensor, mask: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
     """As :func:`lerp_tokens`, in one pass where it can be: same arguments, same result, same gradient."""
     fused = x.dtype == torch.float32 and x.ndim == 3 and x.numel() >= SMALL and x.is_contiguous() and _fusible(x)
-    if not fused or lam.requires_grad or _inverse(partner) is None:
+    if not fused or _varies(lam, partner, mask) or _inverse(partner) is None:
         return lerp_tokens(x, mask, partner, lam)
     return _MixTokens.apply(x, mask, partner, lam)
 
@@ -134,7 +135,8 @@ def mix_lookup(table: Tensor, ids: Tensor, mask: Tensor | None, partner: Tensor,
     Returns:
         ``(B, T, D)``.
     """
-    if lam.requires_grad or table.dtype != torch.float32 or not table.is_contiguous() or not _fusible(table):
+    plain = table.dtype != torch.float32 or not table.is_contiguous() or not _fusible(table) or _has_tangent(table)
+    if plain or _varies(lam, partner, ids):
         x = torch.nn.functional.embedding(ids, table)
         return mix_rows(x, partner, lam) if mask is None else lerp_tokens(x, mask, partner, lam)
     ids = ids.long()
@@ -181,7 +183,7 @@ class _UnmixRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _MixRows.apply(gradient, *ctx.saved_tensors), None, None
+        return mix_rows(gradient, *ctx.saved_tensors), None, None
 
 
 class _MixTokens(torch.autograd.Function):
@@ -190,6 +192,7 @@ class _MixTokens(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, mask: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
         ctx.save_for_backward(mask, partner, lam)
+        ctx.save_for_forward(mask, partner, lam)
         return _combine_tokens(x, partner, lam, lam, mask, mask[partner])
 
     @staticmethod
@@ -200,6 +203,10 @@ class _MixTokens(torch.autograd.Function):
         source = _inverse(partner)
         other = lam[source] if lam.ndim else lam
         return _combine_tokens(gradient.contiguous(), source, lam, other, mask, mask), None, None, None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, _mask: None, _partner: None, _lam: None) -> Tensor:
+        return lerp_tokens(tangent, *ctx.saved_tensors)
 
 
 def _combine_tokens(
@@ -337,6 +344,20 @@ def _fusible(x: Tensor) -> bool:
         and not torch._C._functorch.is_legacy_batchedtensor(x)  # of torch.autograd.grad(..., is_grads_batched=True)
         and _flat(x) is not None
     )
+
+
+def _varies(lam: Tensor, *others: Tensor) -> bool:
+    """Whether derivatives or a batch axis of a function transform hang on what the fused forms take as constants."""
+    return (
+        lam.requires_grad
+        or _has_tangent(lam)
+        or any(torch._C._functorch.is_functorch_wrapped_tensor(t) for t in (lam, *others))
+    )
+
+
+def _has_tangent(x: Tensor) -> bool:
+    """Whether forward-mode differentiation goes through it."""
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None
 
 
 def _flat(x: Tensor) -> Tensor | None:

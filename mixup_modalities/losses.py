@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .mixture import Mixture, check_choice, check_class_indices
+from .mixture import Mixture, as_integer, check_choice, check_class_indices, check_number
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -43,18 +43,23 @@ def mixup_cross_entropy(
         A scalar, or the shape of ``labels``; float32 for half-precision logits.
 
     Raises:
-        TypeError: floating or one-hot labels, integer logits.
-        ValueError: shapes that disagree, a label out of range (looked at on the CPU), an unknown reduction.
+        TypeError: floating or one-hot labels, integer logits, no mixture, no number where one is due.
+        ValueError: shapes or devices that disagree, a label out of range (looked at on the CPU), an unknown reduction.
     """
+    if not isinstance(mixture, Mixture):
+        raise TypeError(f"mixture: expected the Mixture that made the batch, got {type(mixture).__name__}")
     mixture.check_rows("logits", logits)
     mixture.check_rows("labels", labels)
     if not logits.is_floating_point():
         raise TypeError(f"logits: expected a floating tensor (B, C, ...), got {logits.dtype}")
     if logits.ndim < 2:
         raise ValueError(f"logits: expected shape ({len(mixture)}, C, ...), got {tuple(logits.shape)}")
+    label_smoothing = check_number("label_smoothing", label_smoothing, "a number in [0, 1]")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing}")
     check_choice("reduction", reduction, Reduction)
+    if as_integer(ignore_index) is None:
+        raise TypeError(f"ignore_index: expected an integer, got {type(ignore_index).__name__} {ignore_index!r}")
     num_classes = logits.shape[1]
     labels = check_class_indices("labels", labels, num_classes, ignore_index, ndim=logits.ndim - 1)
     if labels.shape != (logits.shape[0], *logits.shape[2:]):
@@ -64,6 +69,8 @@ def mixup_cross_entropy(
     if weight is not None and (not isinstance(weight, Tensor) or weight.shape != (num_classes,)):
         got = tuple(weight.shape) if isinstance(weight, Tensor) else f"{type(weight).__name__} {weight!r}"
         raise ValueError(f"weight: expected a tensor of shape ({num_classes},), one factor a class, got {got}")
+    if weight is not None and weight.device != logits.device:
+        raise ValueError(f"weight is on {weight.device} but logits are on {logits.device}: put both on one device")
 
     log_probs = torch.log_softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
     smooth = None

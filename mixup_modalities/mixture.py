@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -52,9 +53,9 @@ class Mixture:
         if lam.device != partner.device:
             raise ValueError(f"lam is on {lam.device} but partner is on {partner.device}: put both on one device")
         if values_readable(lam, partner):
-            if not bool(((lam >= 0) & (lam <= 1)).all()):
+            if not _within(lam, 0, 1):
                 raise ValueError(f"lam: expected values in [0, 1], got {_extremes(lam)}")
-            if not bool(((partner >= 0) & (partner < partner.shape[0])).all()):
+            if not _within(partner, 0, partner.shape[0] - 1):
                 raise ValueError(
                     f"partner: expected row numbers from 0 to {partner.shape[0] - 1}, got {_extremes(partner)}"
                 )
@@ -68,7 +69,7 @@ class Mixture:
     @classmethod
     def identity(cls, batch_size: int, device: torch.device | str | None = None) -> Mixture:
         """The mixture that mixes nothing: ``lam = 1``, every row its own partner."""
-        check_batch_size(batch_size)
+        batch_size = check_batch_size(batch_size)
         return cls(torch.ones((), device=device), torch.arange(batch_size, device=device))
 
     def to(self, device: torch.device | str) -> Mixture:
@@ -134,13 +135,8 @@ class Mixture:
                 )
             rows = y if y.dtype == torch.float64 else y.float()
         else:
-            if num_classes is None:
-                raise ValueError(
-                    "num_classes: expected the number of classes, got None. Class indices need it; for regression pass "
-                    "floating targets (y.float())"
-                )
             y = check_class_indices("y", y, num_classes)
-            rows = nn.functional.one_hot(y, num_classes).float()
+            rows = nn.functional.one_hot(y, as_integer(num_classes)).float()
         return lerp_rows(rows, self.partner, self.lam)
 
     def loss(self, loss_fn: Callable[..., Tensor], prediction: Tensor, y: Tensor) -> Tensor:
@@ -159,9 +155,12 @@ class Mixture:
             A scalar tensor, float32 for a loss in half precision; axes of the loss beyond the first are averaged too.
 
         Raises:
-            TypeError: ``y`` or ``prediction`` is not a tensor.
-            ValueError: the loss is already reduced to a scalar, or its first axis is not B.
+            TypeError: ``y`` or ``prediction`` is not a tensor, ``loss_fn`` is not callable.
+            ValueError: the loss is already reduced to a scalar, its first axis is not B, or it has more entries than
+                ``prediction`` and ``y``, which have been broadcast.
         """
+        if not callable(loss_fn):
+            raise TypeError(f"loss_fn: expected a callable loss_fn(prediction, y), got {_describe(loss_fn)}")
         self.check_rows("prediction", prediction)
         self.check_rows("y", y)
         keywords = {"reduction": "none"} if _takes_reduction(loss_fn) else {}
@@ -171,6 +170,12 @@ class Mixture:
             raise ValueError(
                 f"loss_fn: expected one loss per row, shape ({len(self)}, ...), got {got}. Pass it unreduced, for "
                 'example torch.nn.functional.cross_entropy or nn.CrossEntropyLoss(reduction="none")'
+            )
+        if loss.numel() > max(prediction.numel(), y.numel()):
+            raise ValueError(
+                f"prediction and y: expected shapes that give one loss per row, got {tuple(prediction.shape)} and "
+                f"{tuple(y.shape)}, which loss_fn spread over {tuple(loss.shape)}. For regression on one number a row, "
+                "pass prediction.squeeze(1)"
             )
         lam = self.lam_like(loss)
         wide = torch.promote_types(loss.dtype, torch.float32)
@@ -219,7 +224,7 @@ def draw_mixture(
         ValueError: ``batch_size`` < 1; ``alpha`` negative, NaN or infinite; ``per`` or ``pairing`` unknown; a generator
             on another device than the CPU.
     """
-    check_batch_size(batch_size)
+    batch_size = check_batch_size(batch_size)
     alpha = check_alpha(alpha)
     check_choice("per", per, Per)
     check_choice("pairing", pairing, Pairing)
@@ -304,22 +309,43 @@ class MixupModule(nn.Module):
 
 def check_alpha(alpha: float) -> float:
     """Alpha as a float; an error unless it is a finite number >= 0."""
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
-        try:
-            alpha = alpha.item()  # numpy and torch scalars
-        except (AttributeError, ValueError, RuntimeError):
-            raise TypeError(f"alpha: expected a number >= 0, got {_describe(alpha)}") from None
+    alpha = check_number("alpha", alpha, "a number >= 0")
     if not 0 <= alpha < math.inf:  # NaN fails too; math.isfinite would break torch.compile once alpha changes
         raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
     return float(alpha)
 
 
-def check_batch_size(batch_size: int) -> None:
-    """An error unless the batch has at least one row."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, torch.SymInt)):
+def check_number(name: str, value: float, expected: str) -> float:
+    """A Python, numpy or torch number as a Python one; an error, which says what was expected, for anything else."""
+    number = value
+    if not isinstance(value, (int, float)):
+        try:
+            number = value.item()
+        except (AttributeError, ValueError, RuntimeError):
+            number = None
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise TypeError(f"{name}: expected {expected}, got {_describe(value)}")
+    return number
+
+
+def as_integer(value: object) -> int | None:
+    """A Python, numpy or torch integer as a Python one (a traced one as it is); None for all else, booleans too."""
+    if isinstance(value, (int, torch.SymInt)):
+        return None if isinstance(value, bool) else value
+    try:
+        return None if getattr(value, "dtype", None) == torch.bool else operator.index(value)
+    except TypeError:
+        return None
+
+
+def check_batch_size(batch_size: int) -> int:
+    """The size as a Python integer; an error unless the batch has at least one row."""
+    size = as_integer(batch_size)
+    if size is None:
         raise TypeError(f"batch_size: expected an integer >= 1, got {_describe(batch_size)}")
-    if batch_size < 1:
+    if size < 1:
         raise ValueError(f"batch_size: expected at least one row, got {batch_size}")
+    return size
 
 
 def check_choice(name: str, value: str, choices: type) -> None:
@@ -342,11 +368,9 @@ def check_generator(generator: torch.Generator | None) -> None:
 
 
 def check_class_indices(
-    name: str, y: Tensor, num_classes: int, ignore_index: int | None = None, ndim: int = 1
+    name: str, y: Tensor, num_classes: int | None, ignore_index: int | None = None, ndim: int = 1
 ) -> Tensor:
     """Class indices as int64; an error if they are one-hot rows, fractional, of another rank or out of range."""
-    if isinstance(num_classes, bool) or not isinstance(num_classes, (int, torch.SymInt)) or num_classes < 1:
-        raise ValueError(f"num_classes: expected an integer >= 1, got {num_classes!r}")
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise TypeError(
             f"{name}: expected integer class indices, got {y.dtype}. Soft or multi-label targets go through "
@@ -357,9 +381,17 @@ def check_class_indices(
             f"{name}: expected class indices with {ndim} axes, got integers of shape {tuple(y.shape)}. One-hot rows "
             "are soft labels: pass them as floats (y.float()), or as indices (y.argmax(1))"
         )
+    if num_classes is None:
+        raise ValueError(
+            "num_classes: expected the number of classes, got None. Class indices need it; for regression pass "
+            "floating targets (y.float())"
+        )
+    classes = as_integer(num_classes)
+    if classes is None or classes < 1:
+        raise ValueError(f"num_classes: expected an integer >= 1, got {num_classes!r}")
     y = y.long()
     if values_readable(y):
-        valid = (y >= 0) & (y < num_classes)
+        valid = (y >= 0) & (y < classes)
         if ignore_index is not None:
             valid |= y == ignore_index
         if not bool(valid.all()):
@@ -395,6 +427,12 @@ def _describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
     return f"{type(value).__name__} {value!r}"
+
+
+def _within(x: Tensor, low: int, high: int) -> bool:
+    """Whether all values lie in [low, high]; NaN does not."""
+    least, largest = torch.aminmax(x.detach())
+    return low <= least.item() and largest.item() <= high
 
 
 def _extremes(x: Tensor) -> str:

@@ -370,7 +370,10 @@ BAD_SETTINGS = {
     "std NaN": ({"mean": 0.5, "std": math.nan}, ValueError, r"std: expected numbers > 0 .*std=\[nan\]"),
     "mean infinite": ({"mean": math.inf, "std": 1}, ValueError, r"std: .*finite means, got mean=\[inf\]"),
     "two lengths": ({"mean": MEAN, "std": STD[:2]}, ValueError, r"mean and std: expected as many numbers, got 3 and 2"),
-    "dtype": ({"dtype": torch.uint8}, TypeError, r"dtype: expected a floating dtype, got torch\.uint8"),
+    "dtype": ({"dtype": torch.uint8}, TypeError, r"dtype: expected a floating torch\.dtype, got torch\.uint8"),
+    "dtype by name": ({"dtype": "float16"}, TypeError, r"dtype: expected a floating torch\.dtype, got 'float16'"),
+    "mean text": ({"mean": "a", "std": 1.0}, TypeError, r"mean: expected a number or one a channel, got 'a'"),
+    "std empty": ({"mean": 0.5, "std": []}, TypeError, r"std: expected a number or one a channel, got \[\]"),
 }
 BAD_IMAGES = {
     "an array": ({}, IMAGES.numpy(), TypeError, r"images: expected a tensor \(B, C, H, W\), got ndarray"),

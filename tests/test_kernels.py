@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import GRANULARITIES, random_mixture
 from torch import nn
+from torch.autograd import forward_ad
 
 from mixup_modalities import EmbeddingMixup, kernels
 from mixup_modalities.kernels import lerp_rows, lerp_tokens, mix_lookup, mix_rows, mix_tokens
@@ -110,6 +111,21 @@ def test_second_derivatives_pass_through_mixed_tokens(per):
     fused = penalty(lambda v: mix_tokens(v, mask, m.partner, m.lam))
     plain = penalty(lambda v: lerp_rows(v.masked_fill(mask.unsqueeze(-1) == 0, 0), m.partner, m.lam))
     torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own forward mode
+def test_forward_mode_passes_through_mixed_and_through_looked_up_tokens():
+    ids, mask, table, x = texts(4, 3, seed=5)
+    m = draw_mixture(4, 1.0, generator=torch.Generator().manual_seed(5))
+    functions = {
+        lambda v: mix_tokens(v, mask, m.partner, m.lam): x,
+        lambda v: mix_lookup(v, ids, mask, m.partner, m.lam): table,
+    }
+    for mix, point in functions.items():
+        along = torch.randn(point.shape, generator=torch.Generator().manual_seed(6))
+        with forward_ad.dual_level():
+            tangent = forward_ad.unpack_dual(mix(forward_ad.make_dual(point, along))).tangent
+        torch.testing.assert_close(tangent, mix(along), **CLOSE)  # mixing is linear
 
 
 @pytest.mark.parametrize("options", [{}, {"padding_idx": 0}, {"max_norm": 1.0}, {"scale_grad_by_freq": True}, "hooked"])

@@ -310,6 +310,22 @@ BAD = {
         ValueError,
         r"labels: expected shape \(2, 4, 4\) to fit logits, got \(2, 4, 5\)",
     ),
+    "arguments in another order": (
+        {"labels": Mixture.identity(2), "mixture": LABELS},
+        TypeError,
+        r"mixture: expected the Mixture that made the batch, got Tensor",
+    ),
+    "smoothing missing": (
+        {"label_smoothing": None},
+        TypeError,
+        r"label_smoothing: expected a number in \[0, 1\], got NoneType None",
+    ),
+    "ignore_index fractional": ({"ignore_index": 1.5}, TypeError, r"ignore_index: expected an integer, got float 1\.5"),
+    "weight elsewhere": (
+        {"weight": torch.ones(3, device="meta")},
+        ValueError,
+        r"weight is on meta but logits are on cpu",
+    ),
     "smoothing above 1": (
         {"label_smoothing": 1.5},
         ValueError,

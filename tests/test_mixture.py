@@ -19,6 +19,7 @@ from scipy import stats
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.autograd import forward_ad
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -109,6 +110,43 @@ def test_gradient_reaches_lam():
     x = batch_like((2, 3), torch.float32, 0)
     Mixture(lam, torch.tensor([1, 0])).mix(x).sum().backward()
     assert_close(lam.grad, (x - x.flip(0)).sum(1))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+def test_every_transform_of_lam_and_of_the_partners_sees_them():
+    x, partner, lam = batch_like((4, 3), torch.float64, 0), torch.tensor([1, 2, 3, 0]), torch.tensor(0.3)
+    slope = x - x[partner]
+
+    def mix(lam):
+        return Mixture(lam, partner).mix(x)
+
+    assert_close(torch.func.jvp(mix, (lam,), (torch.tensor(1.0),))[1], slope)
+    for jacobian in (torch.func.jacfwd, torch.func.jacrev):
+        assert_close(jacobian(mix)(lam), slope, check_dtype=False)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(lam, torch.tensor(2.0))
+        assert_close(forward_ad.unpack_dual(mix(dual)).tangent, 2 * slope)
+    several = torch.tensor([0.1, 0.5])
+    assert_close(torch.func.vmap(mix)(several), torch.stack([mix(one) for one in several]))
+    partners = torch.stack([partner, partner.flip(0)])
+    both = torch.func.vmap(lambda p: Mixture(lam, p).mix(x))(partners)
+    assert_close(both, torch.stack([Mixture(lam, p).mix(x) for p in partners]))
+
+
+@pytest.mark.parametrize("per", ["batch", "sample"])
+def test_second_derivatives_whatever_the_layout_of_the_gradient(per):
+    """`sum` hands back an expanded gradient, `vectorize` a batch of them: neither has rows that are dense in memory."""
+    mixture, x = random_mixture(4, per, 3), batch_like((4, 3), torch.float64, 3).requires_grad_()
+    w = mixture.matrix().double()
+    (slope,) = torch.autograd.grad((mixture.mix(x) ** 3).sum(), x, create_graph=True)
+    (got,) = torch.autograd.grad(slope.sum(), x)
+    assert_close(got, w.T @ (6 * (w @ x)), rtol=1e-6, atol=1e-6)  # the rows of W sum to one
+
+    def cubes(v):
+        return (mixture.mix(v) ** 3).sum()
+
+    hessian = torch.autograd.functional.hessian
+    assert_close(hessian(cubes, x.detach(), vectorize=True), hessian(cubes, x.detach()))
 
 
 def test_vmap_over_an_ensemble_of_batches():
@@ -511,6 +549,21 @@ BAD = {
     "alpha NaN": (lambda: draw_mixture(2, math.nan), ValueError, r"alpha: expected a finite number >= 0, got nan"),
     "alpha infinite": (lambda: draw_mixture(2, math.inf), ValueError, r"alpha: expected a finite number >= 0, got inf"),
     "alpha text": (lambda: draw_mixture(2, "0.2"), TypeError, r"alpha: expected a number >= 0, got str '0\.2'"),
+    "alpha boolean": (
+        lambda: draw_mixture(2, np.True_),
+        TypeError,
+        r"alpha: expected a number >= 0, got bool",
+    ),
+    "alpha complex": (
+        lambda: draw_mixture(2, torch.tensor(1j)),
+        TypeError,
+        r"alpha: expected a number >= 0, got a torch\.complex64 tensor",
+    ),
+    "B a boolean tensor": (
+        lambda: draw_mixture(torch.tensor(True), 1.0),
+        TypeError,
+        r"batch_size: expected an integer >= 1, got a torch\.bool tensor",
+    ),
     "alpha missing": (lambda: draw_mixture(2, None), TypeError, r"alpha: expected a number >= 0, got NoneType None"),
     "alpha two numbers": (
         lambda: draw_mixture(2, torch.ones(2)),
@@ -577,6 +630,11 @@ BAD = {
         TypeError,
         r"y: expected class indices .*got integers of shape \(2, 2\).*y\.float\(\)",
     ),
+    "y one-hot integers alone": (
+        lambda: Mixture.identity(2).targets(torch.eye(2).long()),
+        TypeError,
+        r"y: expected class indices .*got integers of shape \(2, 2\).*y\.float\(\)",
+    ),
     "y boolean": (
         lambda: Mixture.identity(2).targets(torch.eye(2).bool(), 2),
         TypeError,
@@ -602,6 +660,21 @@ BAD = {
         ValueError,
         r"num_classes: expected an integer >= 1, got 0",
     ),
+    "num_classes fractional": (
+        lambda: Mixture.identity(2).targets(ROWS, 2.0),
+        ValueError,
+        r"num_classes: expected an integer >= 1, got 2\.0",
+    ),
+    "loss by name": (
+        lambda: Mixture.identity(2).loss("ce", torch.zeros(2, 3), ROWS),
+        TypeError,
+        r"loss_fn: expected a callable loss_fn\(prediction, y\), got str 'ce'",
+    ),
+    "loss, shapes that broadcast": (
+        lambda: Mixture.identity(2).loss(lambda f, y: (f - y) ** 2, torch.zeros(2, 1), torch.zeros(2)),
+        ValueError,
+        r"prediction and y: .*got \(2, 1\) and \(2,\), which loss_fn spread over \(2, 2\)",
+    ),
     "loss of two heads": (
         lambda: Mixture.identity(2).loss(F.cross_entropy, (HALF, HALF), ROWS),
         TypeError,
@@ -620,6 +693,14 @@ def test_bad_input_is_named(case):
     call, error, message = BAD[case]
     with pytest.raises(error, match=f"(?s)^{message}"):
         call()
+
+
+def test_sizes_and_counts_may_be_numpy_or_torch_integers():
+    expected = draw_mixture(4, 0.5, generator=generator(0))
+    for size in (np.int64(4), np.uint8(4), torch.tensor(4)):
+        assert torch.equal(draw_mixture(size, 0.5, generator=generator(0)).partner, expected.partner)
+        assert len(Mixture.identity(size)) == 4
+        assert torch.equal(expected.targets(ROWS.repeat(2), size), expected.targets(ROWS.repeat(2), 4))
 
 
 def test_alpha_may_be_a_numpy_or_torch_number():
