@@ -130,6 +130,66 @@ def test_a_damaged_file_is_refused_and_left_alone(path):
     assert path.read_bytes() == before
 
 
+HEADER = ",".join(row()).encode()
+LINE = ",".join(map(str, row().values())).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (HEADER + b"\n\xff\xfe\n", "'utf-8' codec can't decode byte 0xff"),
+        (HEADER + b"\n" + LINE + b"\0\n", "it holds a NUL"),
+        (HEADER + b",x\n" + LINE + b"," + b"x" * 140_000 + b"\n", "field larger than field limit"),
+        (HEADER + b",accuracy\n" + LINE + b",1\n", "it has two columns accuracy"),
+        (b"recipe,seed\na,1\n", "it has no column epochs, seconds, device, precision, dataset, .* versions"),
+    ],
+)
+def test_other_damage_is_named_and_the_file_left_alone(path, data, message):
+    path.parent.mkdir()
+    path.write_bytes(data)
+    for act in (lambda: append(row(seed=1), path), lambda: read(path)):
+        with pytest.raises(LedgerError, match=f"is damaged: {message}"):
+            act()
+    assert path.read_bytes() == data
+
+
+def test_an_empty_file_has_no_results(folder, capsys):
+    (folder / "mnist.csv").touch()
+    assert read(folder / "mnist.csv").empty
+    assert main(["run", "mnist-500-0", "--dry-run"]) == 0 and main(["run", "--list"]) == 0
+    capsys.readouterr()
+    assert main(["results", "show"]) == 1
+    assert capsys.readouterr().err == "error: there are no results in mnist\n"
+    append(row(), folder / "mnist.csv")
+    assert len(read(folder / "mnist.csv")) == 1
+
+
+def test_a_text_is_no_metric(path):
+    append(row(weights="bert"), path)
+    append(row(seed=1, accuracy="abc"), path)
+    for metric, value in {"device": "cpu", "weights": "bert", "accuracy": "abc"}.items():
+        with pytest.raises(LedgerError, match=f"{metric} cannot be averaged: it holds '{value}', which is no number"):
+            summarise(read(path), [metric])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "No columns to parse"),
+        (b"x\n1\n", "it has no column recipe, metric, value, experiment, source, url"),
+        (b"recipe,metric,value,experiment,source,url\na,accuracy,high,e,s,u\n", "could not convert .*'high'"),
+        (b"recipe,metric\na,b\nc,d,e,f\n", "Expected 2 fields in line 3"),
+        (b"recipe\n\xff\n", "codec can't decode"),
+    ],
+)
+def test_damaged_published_figures_are_refused_in_one_line(folder, capsys, data, message):
+    append(row(), folder / "mnist.csv")
+    (folder / "published.csv").write_bytes(data)
+    assert main(["results", "show"]) == 1
+    err = capsys.readouterr().err
+    assert re.search(f"published.csv is damaged: .*{message}", err) and err.count("\n") == 1
+
+
 def test_a_failed_write_leaves_the_file_as_it_was(path, monkeypatch):
     append(row(), path)
     before = path.read_bytes()

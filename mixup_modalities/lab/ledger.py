@@ -5,13 +5,15 @@ takes the file's lock and replaces the file in one step, so that no reader, and 
 """
 
 import csv
+import io
 import json
 import math
 import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -26,6 +28,8 @@ from mixup_modalities.lab.metrics import mean_interval
 # What a row must say; None, NaN and "" do not count as saying it.
 REQUIRED = ("recipe", "seed", "epochs", "seconds", "device", "precision", "dataset", "dataset_sha256", "lossy", "data")
 REQUIRED += ("commit", "versions")
+# What a published figure must say.
+PUBLISHED = ("recipe", "metric", "value", "experiment", "source", "url")
 # Runs that agree in these are repetitions of one experiment, to be averaged over seeds.
 EXPERIMENT = ["recipe", "epochs", "dataset", "dataset_sha256", "lossy", "data"]
 NOT_METRICS = {*REQUIRED, "num_train", "num_test", "best_epoch"}
@@ -127,14 +131,15 @@ def append(row: Mapping[str, Any], path: str | os.PathLike) -> None:
 
 
 def read(path: str | os.PathLike) -> pd.DataFrame:
-    """Return a file of the ledger, one row a run, in the order they were written.
+    """Return a file of the ledger, one row a run, in the order they were written; an empty file has none.
 
     Raises:
         LedgerError: there is no such file, or it is damaged.
     """
     if not Path(path).is_file():
         raise LedgerError(f"there are no results in {path}")
-    _read(Path(path))
+    if not _read(Path(path))[0]:
+        return pd.DataFrame(columns=[*REQUIRED])
     return pd.read_csv(path, dtype={"recipe": str, "commit": str, "dataset_sha256": str})
 
 
@@ -154,6 +159,9 @@ def summarise(frame: pd.DataFrame, metrics: list[str] | None = None, level: floa
     Returns:
         One row for each experiment (recipe, data, epochs) and metric: `mean`, `low`, `high` (NaN for one seed), `n`,
         and what the runs share: `dataset`, `data` ("real" or "sample"), `lossy`, `epochs`, `devices`, `commits`.
+
+    Raises:
+        LedgerError: there is no such metric, or it holds a text.
     """
     frame = runs(frame)
     if metrics is None:
@@ -161,6 +169,10 @@ def summarise(frame: pd.DataFrame, metrics: list[str] | None = None, level: floa
     unknown = [c for c in metrics if c not in frame.columns]
     if unknown:
         raise LedgerError(f"there is no metric {', '.join(unknown)}; there are {', '.join(frame.columns)}")
+    for metric in metrics:
+        texts = frame[metric][frame[metric].notna() & pd.to_numeric(frame[metric], errors="coerce").isna()]
+        if len(texts):
+            raise LedgerError(f"{metric} cannot be averaged: it holds {texts.iloc[0]!r}, which is no number")
     found = []
     for key, group in frame.groupby(EXPERIMENT, sort=False):
         shared = dict(zip(EXPERIMENT, key)) | {
@@ -233,11 +245,19 @@ def published(folder: str | os.PathLike | None = None) -> pd.DataFrame:
     """Return the published figures, each with its source; `recipe` is ours that comes nearest, or empty.
 
     `value` is in the unit of our metric (a share, not per cent); `note` says what differs from our recipe.
+
+    Raises:
+        LedgerError: there is no such file, or it is damaged.
     """
     path = Path(folder or results_folder()) / "published.csv"
     if not path.is_file():
         raise LedgerError(f"there are no published figures in {path}")
-    return pd.read_csv(path, keep_default_na=False).astype({"value": float})
+    try:
+        figures = pd.read_csv(path, keep_default_na=False)
+        _check_columns(figures.columns, PUBLISHED)
+        return figures.astype({"value": float})
+    except ValueError as error:
+        raise LedgerError(f"{path} is damaged: {str(error).strip()}") from error
 
 
 def beside_published(summary: pd.DataFrame, figures: pd.DataFrame) -> pd.DataFrame:
@@ -254,13 +274,27 @@ def _text(value: Any) -> str:
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if not path.exists() or path.stat().st_size == 0:
         return [], []
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    columns = rows[0]
-    wrong = [number for number, row in enumerate(rows[1:], 2) if len(row) != len(columns)]
-    if wrong or not {"recipe", "seed"} <= set(columns):
-        raise LedgerError(f"{path} is damaged: line {wrong[0] if wrong else 1} does not fit the header")
-    return columns, [dict(zip(columns, row)) for row in rows[1:]]
+    try:
+        text = path.read_text(encoding="utf-8")
+        columns, *rows = csv.reader(io.StringIO(text, newline=""))
+        _check_columns(columns, REQUIRED)
+        for number, row in enumerate(rows, 2):
+            if len(row) != len(columns):
+                raise ValueError(f"line {number} does not fit the header")
+        if "\0" in text:
+            raise ValueError("it holds a NUL")
+    except (ValueError, csv.Error) as error:  # a UnicodeDecodeError is a ValueError
+        raise LedgerError(f"{path} is damaged: {error}") from error
+    return columns, [dict(zip(columns, row)) for row in rows]
+
+
+def _check_columns(columns: Iterable[str], wanted: Iterable[str]) -> None:
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise ValueError(f"it has no column {', '.join(missing)}")
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise ValueError(f"it has two columns {', '.join(twice)}")
 
 
 def _replace(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:

@@ -35,7 +35,8 @@ def run_show(args: argparse.Namespace) -> None:
             known = ("", "") if math.isnan(row.published) else (f"{row.published:.4f}", row.source)
             table.append((row.recipe, data, row.metric, f"{row.mean:.4f}", interval, str(row.n), *known))
     if len(table) == 1:
-        raise ledger.LedgerError(f"no recipe in {', '.join(names)} has {args.recipe!r} in its name")
+        what = f"no recipe in {', '.join(names)} has {args.recipe!r} in its name"
+        raise ledger.LedgerError(what if args.recipe else f"there are no results in {', '.join(names)}")
     widths = [max(map(len, column)) for column in zip(*table)]
     for cells in table:
         print("  ".join(text.ljust(width) for text, width in zip(cells, widths)).rstrip())
