@@ -286,27 +286,36 @@ class SpectrogramMixup(MixupModule):
         return self._mix(waveforms, mixture, lengths), mixture
 
     def mix(self, waveforms: Tensor, mixture: Mixture, lengths: Tensor | None = None) -> Tensor:
-        """Mix by a given mixture, in training and evaluation mode alike: arguments and spectrograms as in the call."""
+        """Mix by a given mixture, in training and evaluation mode alike: arguments and spectrograms as in the call.
+
+        Raises:
+            ValueError: the mixture is of another number of clips, or on another device, and as in the call.
+        """
         return self._mix(self.log_mel.checked(waveforms, lengths), mixture, lengths)
 
     def _mix(self, x: Tensor, mixture: Mixture, lengths: Tensor | None) -> Tensor:
+        mixture.check_rows("waveforms", x)
         front, lam = self.log_mel, mixture.lam
         if self.gain_aware:
             own = loudness(x, lengths, front.sample_rate)
             partners = own.index_select(0, mixture.partner)
-            ratio = torch.where((own < SILENCE) | (partners < SILENCE), 1.0, own / partners)
+            silent = (own < SILENCE) | (partners < SILENCE)
+            ratio = torch.where(silent, 1.0, own / partners)
         if self.domain == "waveform":
             if not self.gain_aware:
                 return front.log(front.mel(front._stft(mixture.mix(x))))
-            p = _reweighted(lam, ratio)
+            p = lam / (lam + ratio * (1 - lam))
             power = front.mel(front._stft(Mixture(p, mixture.partner).mix(x)))
             # The division by sqrt(p^2 + (1 - p)^2), where it costs least: after the filters, squared.
-            return front.log(power / (p * p + (1 - p) * (1 - p))[:, None, None])
+            return front.log(power / torch.where(silent, 1.0, p * p + (1 - p) * (1 - p))[:, None, None])
         power = front.mel(front._stft(x))
         if self.domain == "power":
-            return front.log(
-                (Mixture(_reweighted(lam, ratio**2), mixture.partner) if self.gain_aware else mixture).mix(power)
-            )
+            if not self.gain_aware:
+                return front.log(mixture.mix(power))
+            # Not a Mixture: beside a clip thousands of times louder, 1 - p would be what rounding left of it.
+            other = ratio.square() * (1 - lam)
+            p, q = (w[:, None, None] for w in (lam / (lam + other), other / (lam + other)))
+            return front.log(p * power + q * power.index_select(0, mixture.partner))
         if not self.gain_aware:
             return mixture.mix(front.log(power))
         # Both at the loudness A_x^lam A_y^(1 - lam), so that rows with lam = 1 or 0 stay what they are. A gain is a
@@ -370,14 +379,13 @@ def mixed_lengths(lengths: Tensor, mixture: Mixture) -> Tensor:
 
     Returns:
         int64 ``(B,)``.
+
+    Raises:
+        TypeError, ValueError: ``lengths`` is not a tensor of B rows on the device of the mixture.
     """
+    mixture.check_rows("lengths", lengths)
     own = lengths * (mixture.lam > 0)
     return torch.maximum(own, lengths.index_select(0, mixture.partner) * (mixture.lam < 1))
-
-
-def _reweighted(lam: Tensor, ratio: Tensor) -> Tensor:
-    """``1 / (1 + ratio (1 - lam) / lam)``, also for lam = 0."""
-    return lam / (lam + ratio * (1 - lam))
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Tensor:

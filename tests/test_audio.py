@@ -239,10 +239,11 @@ def slow_mix(front, x, mixture, domain, gain_aware, lengths=None):
             n = x.shape[1] if lengths is None else int(lengths[k])
             windows = [x[k, s : s + 1600].square().sum() / min(1600, n) for s in range(0, x.shape[1], 800)]
             loud.append(max(windows).sqrt().item())
-        gain = loud[0] / loud[1] if gain_aware and min(loud) >= SILENCE else 1.0
+        equalised = gain_aware and min(loud) >= SILENCE
+        gain = loud[0] / loud[1] if equalised else 1.0
         if domain == "waveform":
             p = lam / (lam + gain * (1 - lam))
-            level = (p**2 + (1 - p) ** 2) ** 0.5 if gain_aware else 1.0
+            level = (p**2 + (1 - p) ** 2) ** 0.5 if equalised else 1.0
             rows.append(front((p * a + (1 - p) * b) / level))
         elif domain == "power":
             p = lam / (lam + gain**2 * (1 - lam))
@@ -336,8 +337,23 @@ class TestSpectrogramMixup:
         spec.sum().backward()
         assert x.grad.isfinite().all()
         plain = SpectrogramMixup(LogMel(), 1.0, domain)
-        if domain != "waveform":  # there the paper divides by sqrt(p^2 + (1 - p)^2)
-            torch.testing.assert_close(spec[:3], plain.mix(x, mixture)[:3])
+        torch.testing.assert_close(spec[:3], plain.mix(x, mixture)[:3])
+
+    @pytest.mark.parametrize("domain", DOMAINS)
+    def test_a_clip_thousands_of_times_louder_drowns_nothing(self, speech, domain):
+        """The weights stand at 1 to 6 million here: neither may be one less the other, rounded to float32."""
+        x = speech[[0, 3]] / loudness(speech[[0, 3]])[:, None] * torch.tensor([[0.5], [2e-4]])
+        mixture = Mixture(torch.tensor([0.3, 0.8]), torch.tensor([1, 0]))
+        spec = SpectrogramMixup(LogMel(), 1.0, domain, gain_aware=True).mix(x, mixture).double()
+        assert (spec - slow_mix(LogMel(), x, mixture, domain, True)).abs().max() < 2e-3
+
+    @pytest.mark.parametrize("gain_aware", [False, True])
+    @pytest.mark.parametrize("domain", DOMAINS)
+    def test_a_mixture_of_another_batch_is_named(self, speech, domain, gain_aware):
+        mixup = SpectrogramMixup(LogMel(), 1.0, domain, gain_aware=gain_aware)
+        for size in (1, 2, 6):
+            with pytest.raises(ValueError, match=rf"waveforms: expected shape \({size}, \.\.\.\).*\(4, 16000\)"):
+                mixup.mix(speech[:4], Mixture.identity(size))
 
     @pytest.mark.parametrize("gain_aware", [False, True])
     @pytest.mark.parametrize("domain", DOMAINS)
@@ -441,3 +457,6 @@ class TestLoudness:
         lam = torch.tensor([0.5, 1.0, 0.0])
         assert mixed_lengths(lengths, Mixture(lam, torch.tensor([2, 0, 1]))).tolist() == [5, 9, 9]
         assert mixed_lengths(lengths, Mixture(torch.tensor(0.3), torch.tensor([1, 2, 0]))).tolist() == [9, 9, 5]
+        for wrong, error in ((lengths[:2], ValueError), ([3, 9, 5], TypeError)):
+            with pytest.raises(error, match="lengths: expected"):
+                mixed_lengths(wrong, Mixture.identity(3))
