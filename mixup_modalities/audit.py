@@ -24,6 +24,7 @@ EDGE = 1e-4  # lam closer than this to 0 or 1 cannot be told from a row that is 
 LEVEL = 1e-3  # of each statistical check; both bounds hold for every n, so false alarms stay below 2 * LEVEL
 CALLS = 1000  # draws of lam, one a call at worst
 MATRICES = 64  # calls whose whole matrices are looked at
+FEW = 8  # calls of each further probe
 LARGEST_SIDE = 16  # of the images of the probe: the matrices of all places take B * B * side * side numbers a call
 
 
@@ -408,11 +409,11 @@ class _Auditor:
         )
 
     def check_batch_sizes(self) -> None:
+        known = {c.name for c in self.checks if c.verdict == "fail"}  # of the whole batch, and not said again
         for name, size in (("odd batch", self.batch_size - 1), ("batch of one", 1)):
             try:
-                # The labels of a callable may be built for batch_size classes: compare the features alone.
-                rows = _Probe(self.mixup, size).call().w_x.shape[0]
-                problem = "" if rows == size else _in_and_out(size, rows)
+                probe = _Probe(self.mixup, size)
+                problem = next(filter(None, (_fault(probe.call(), size, known) for _ in range(FEW))), "")
             except Exception as error:
                 problem = f"{type(error).__name__}: {_first_line(error)}"
             self.say(name, not problem, f"B = {size} works", f"B = {size}: {problem}")
@@ -510,6 +511,33 @@ def _share_inside(alpha: float) -> float:
     log_beta = 2 * math.lgamma(alpha) - math.lgamma(2 * alpha)
     density = np.exp(-alpha * (np.logaddexp(0, u) + np.logaddexp(0, -u)) - log_beta)
     return float((density[1:] + density[:-1]).sum() * u[1])
+
+
+def _fault(call: _Call, size: int, known: set[str]) -> str:
+    """What is wrong with the matrices of one call, in words, but for the checks that are known to fail."""
+    rows = len(call.w_x)
+    if rows != size:
+        return _in_and_out(size, rows)
+    sums, sources = call.weights.sum(1), int((call.w_x.abs() > TOLERANCE).sum(1).max())
+    if "rows sum to one" not in known and not (sums - 1).abs().max() <= TOLERANCE:  # NaN is wrong too
+        return f"weights of a row sum to between {sums.min():.3g} and {sums.max():.3g}"
+    if "two sources at most" not in known and sources > 2:
+        return f"a row has {sources} sources"
+    if "labels are soft rows" in known:
+        return ""
+    if call.w_y.ndim != 2 or len(call.w_y) != rows or call.w_y.shape[1] < size:
+        return f"labels of shape {tuple(call.w_y.shape)} came back"
+    gap = _gap(call.w_x, call.w_y)
+    return "" if "W_x equals W_y" in known or gap <= TOLERANCE else f"features and labels differ by up to {gap:.2g}"
+
+
+def _gap(w_x: Tensor, w_y: Tensor) -> float:
+    """How far w_x is from w_y, which may have columns for more classes and may be smoothed evenly."""
+    classes = w_y.shape[1]
+    w_x = nn.functional.pad(w_x, (0, classes - w_x.shape[1]))
+    smoothing = (w_y.min() * classes).clamp(0, 1)
+    gaps = [(w_y - expected).abs().max() for expected in (w_x, (1 - smoothing) * w_x + smoothing / classes)]
+    return torch.minimum(*gaps).item()
 
 
 def _swapped(w: Tensor) -> Tensor:

@@ -302,6 +302,35 @@ def squeezed(x, y):
     return mixed.squeeze(0), targets
 
 
+@bug("the last row of an odd batch is lost", "odd batch", "B = 15: weights of a row sum to between 0 and 1")
+def odd_row_lost(x, y):
+    mixed, targets = right(x, y)
+    return torch.cat([mixed[:-1], torch.zeros_like(x[:1])]) if len(x) % 2 and len(x) > 1 else mixed, targets
+
+
+@bug("a third row comes into odd batches", "odd batch", "B = 15: a row has [34] sources")
+def odd_three_sources(x, y):
+    mixed, targets = three_sources(x, y)
+    return (mixed, targets) if len(x) == 15 else right(x, y)
+
+
+@bug("odd batches have their labels swapped", "odd batch", "B = 15: features and labels differ by up to 0")
+def odd_labels_swapped(x, y):
+    return swapped_labels(x, y) if len(x) % 2 else right(x, y)
+
+
+@bug("a batch of one is divided by its deviation", "batch of one", "B = 1: weights of a row sum to between nan and nan")
+def nan_alone(x, y):
+    mixed, targets = right(x, y)
+    return mixed * (1 if len(x) > 1 else float("nan")), targets
+
+
+@bug("the label of a batch of one loses its row", "batch of one", r"B = 1: labels of shape \(16,\) came back")
+def label_squeezed(x, y):
+    mixed, targets = right(x, y)
+    return mixed, targets.squeeze(0)
+
+
 @bug("an unseeded generator of its own", "reproducible when seeded", "mixtures differ although")
 def own_entropy(x, y):
     rng = np.random.default_rng()
