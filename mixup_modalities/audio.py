@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
@@ -44,11 +45,12 @@ class LogMel(nn.Module):
         n_mels: number of filters.
         f_min: lower edge of the lowest filter, Hz.
         f_max: upper edge of the highest filter, Hz; default half the sample rate.
-        floor: smallest mel power that the logarithm sees; librosa's ``amin``. Digital silence becomes ``log(floor)``.
+        floor: smallest mel power that the logarithm sees, a normal number of float32; librosa's ``amin``. Digital
+            silence becomes ``log(floor)``.
         check_finite: look for NaN and infinity first. On a GPU this waits for the device.
 
     Raises:
-        ValueError: a setting that makes no sense; the message names it.
+        ValueError: a setting that makes no sense, or is not a number; the message names it.
     """
 
     window: Tensor
@@ -68,32 +70,37 @@ class LogMel(nn.Module):
         check_finite: bool = False,
     ):
         super().__init__()
-        win_length = n_fft if win_length is None else win_length
-        f_max = sample_rate / 2 if f_max is None else f_max
         counts = {"sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length, "n_mels": n_mels}
-        for name, value in (counts | {"win_length": win_length}).items():
-            if isinstance(value, bool) or int(value) != value or value < 1:
+        counts["win_length"] = n_fft if win_length is None else win_length
+        for name, value in counts.items():
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
-        if win_length > n_fft:
+        self.sample_rate, self.n_fft, self.hop_length, self.n_mels, self.win_length = map(int, counts.values())
+        if self.win_length > self.n_fft:
             raise ValueError(f"win_length: expected at most n_fft = {n_fft}, got {win_length}")
-        if not 0 <= f_min < f_max <= sample_rate / 2:
+        half = self.sample_rate / 2
+        levels = {"f_min": f_min, "f_max": half if f_max is None else f_max, "floor": floor}
+        for name, value in levels.items():
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ValueError(f"{name}: expected a number, got {value!r}")
+        self.f_min, self.f_max, self.floor = map(float, levels.values())
+        if not 0 <= self.f_min < self.f_max <= half:
             raise ValueError(
-                f"f_min and f_max: expected 0 <= f_min < f_max <= {sample_rate / 2:g} Hz, half the sample rate, got "
-                f"{f_min:g} and {f_max:g}"
+                f"f_min and f_max: expected 0 <= f_min < f_max <= {half:g} Hz, half the sample rate, got "
+                f"{self.f_min:g} and {self.f_max:g}"
             )
-        if not floor > 0:
-            raise ValueError(f"floor: expected a power > 0, got {floor!r}")
-        self.sample_rate, self.n_fft, self.hop_length, self.win_length = sample_rate, n_fft, hop_length, win_length
-        self.n_mels, self.f_min, self.f_max, self.floor = n_mels, float(f_min), float(f_max), float(floor)
+        float32 = torch.finfo(torch.float32)
+        if not float32.tiny <= self.floor <= float32.max:
+            raise ValueError(f"floor: expected a power from {float32.tiny:.3g} to {float32.max:.3g}, got {floor!r}")
         self.check_finite = check_finite
-        filters = mel_filters(sample_rate, n_fft, n_mels, f_min, f_max)
+        filters = mel_filters(self.sample_rate, self.n_fft, self.n_mels, self.f_min, self.f_max)
         if empty := int((filters.amax(1) == 0).sum()):
             warnings.warn(
                 f"LogMel: {empty} of {n_mels} mel filters fall between two Fourier frequencies and are empty; take "
                 f"fewer mels or a larger n_fft than {n_fft}",
                 stacklevel=2,
             )
-        self._exact = {"window": torch.hann_window(win_length, dtype=torch.float64), "filters": filters}
+        self._exact = {"window": torch.hann_window(self.win_length, dtype=torch.float64), "filters": filters}
         for name, table in self._exact.items():
             self.register_buffer(name, table.float(), persistent=False)
 

@@ -174,12 +174,25 @@ class TestLogMel:
             ({"f_min": 5000.0, "f_max": 4000.0}, "f_min"),
             ({"f_min": -1.0}, "f_min"),
             ({"floor": 0.0}, "floor"),
-            ({"floor": float("nan")}, "floor"),
+            *[
+                ({name: bad}, name)
+                for name in ("sample_rate", "n_fft", "hop_length")
+                for bad in ("512", None, 512.0, True)
+            ],
+            *[({"n_fft": bad}, "n_fft") for bad in (float("nan"), float("inf"), torch.tensor(512))],
+            *[({name: bad}, name) for name in ("f_min", "f_max", "floor") for bad in ("1", [1], True, float("nan"))],
+            ({"f_min": None}, "f_min"),
+            *[({"floor": bad}, "floor") for bad in (None, 1e-50, 1e-38, float("inf"), 1e39)],
         ],
     )
     def test_bad_settings(self, settings, name):
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=f"^(f_min and )?{name}.*: expected .*got"):
             LogMel(**settings)
+
+    def test_settings_may_be_numbers_of_numpy(self, speech):
+        front = LogMel(np.int64(16_000), np.int32(512), np.int16(160), win_length=np.int64(512), f_max=np.float32(8000))
+        assert torch.equal(front(speech), LogMel()(speech))
+        assert LogMel(floor=2e-38)(torch.zeros(1, 600)).isfinite().all()
 
     @pytest.mark.parametrize(
         ("x", "error", "message"),
