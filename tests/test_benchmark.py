@@ -81,6 +81,24 @@ def test_the_file_holds_numbers_and_provenance(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("place", ["file/bench.json", "nowhere/bench.json", ""])
+@pytest.mark.parametrize("rounds", ["1", "2"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys, place, rounds
+):
+    for name in ("benchmark", "in_new_process"):
+        monkeypatch.setattr(benchmark, name, lambda *args, **options: pytest.fail("it began to measure"))
+    (tmp_path / "file").touch()
+    assert main(["bench", "--device", "cpu", "--rounds", rounds, "--json", str(tmp_path / place)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: --json: {tmp_path / place} cannot be written (") and err.count("\n") == 1
+
+
+def test_a_device_that_is_not_there_is_refused(capsys):
+    assert main(["bench", "--device", "banana"]) == 1
+    assert "error: cannot compute on device 'banana' here" in capsys.readouterr().err
+
+
 def a_round(ratio: float, **changes) -> dict:
     row = {
         "case": "a",

@@ -155,6 +155,9 @@ def benchmark(
 
     Returns:
         `provenance` and `rows`, ready for JSON.
+
+    Raises:
+        LabError: nothing can be computed on the device.
     """
     where = pick_device(device)
     keep_freed_memory()
@@ -212,10 +215,23 @@ def configure(parser) -> None:
     parser.set_defaults(run=run)
 
 
+def check_writable(path: Path) -> None:
+    """Raise a `LabError` unless the file can be written: better now than after the benchmark."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise LabError(f"--json: {path} cannot be written ({error.strerror or error})") from error
+
+
 def run(args) -> None:
     """Measure, print a table, write the file."""
     if args.rounds < 1 or args.repeats < 1:
         raise LabError(f"--rounds and --repeats: expected 1 or more, got {args.rounds} and {args.repeats}")
+    if args.json:
+        check_writable(args.json)
     if args.rounds > 1:
         report = pooled([in_new_process(args) for _ in tqdm(range(args.rounds), unit="round")])
     else:

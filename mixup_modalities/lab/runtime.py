@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixup_modalities.lab.errors import LabError
+
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
@@ -63,9 +65,19 @@ def restore_streams(saved: dict[str, Tensor], streams: dict[str, torch.Generator
 
 
 def pick_device(device: torch.device | str | None = None) -> torch.device:
-    """Return `device`, or if `None` the best there is: cuda, then mps, then cpu."""
+    """Return `device`, or if `None` the best there is: cuda, then mps, then cpu.
+
+    Raises:
+        LabError: nothing can be computed on `device`: its name is wrong, or it or its driver is not there.
+    """
     if device is not None:
-        return torch.device(device)
+        try:
+            found = torch.device(device)
+            torch.ones(1, device=found).item()
+        except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without CUDA
+            reason = str(error).partition("\n")[0]
+            raise LabError(f"cannot compute on device {str(device)!r} here ({reason})") from error
+        return found
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
