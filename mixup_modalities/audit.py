@@ -436,17 +436,22 @@ class _Auditor:
         if not isinstance(self.mixup, nn.Module):
             return
         transform = any(c.__module__.startswith("torchvision.transforms") for c in type(self.mixup).__mro__)
-        was_training = self.mixup.training
+        modes = {module: module.training for module in self.mixup.modules()}
         try:
             self.mixup.eval()
             probe = _Probe(self.mixup, self.batch_size)
-            calls = [probe.call() for _ in range(8)]
-            mixed = any(not _close(c.w_x, torch.eye(self.batch_size)) for c in calls)
-            problem = "mixes in evaluation mode too" if mixed else ""
+            calls = [probe.call() for _ in range(FEW)]
+            eye, problem = torch.eye(self.batch_size), ""
+            if any(not _close(c.w_x, eye) for c in calls):
+                problem = "mixes in evaluation mode too"
+            elif any(_mixes_labels(c.w_y, eye) for c in calls):
+                problem = "mixes the labels in evaluation mode"
         except Exception as error:
             problem = f"{type(error).__name__}: {_first_line(error)}"
         finally:
-            self.mixup.train(was_training)
+            self.mixup.train(modes[self.mixup])
+            for module, mode in modes.items():  # a part that was frozen by .eval() stays so
+                module.training = mode
         if transform and problem:
             problem += ": torchvision transforms do not know the mode, keep them out of the validation loader"
         self.say(
@@ -529,6 +534,13 @@ def _fault(call: _Call, size: int, known: set[str]) -> str:
         return f"labels of shape {tuple(call.w_y.shape)} came back"
     gap = _gap(call.w_x, call.w_y)
     return "" if "W_x equals W_y" in known or gap <= TOLERANCE else f"features and labels differ by up to {gap:.2g}"
+
+
+def _mixes_labels(w_y: Tensor, eye: Tensor) -> bool:
+    """Whether these are not the labels of the rows themselves: rows (smoothed, too) or class numbers."""
+    if w_y.shape == eye.shape:
+        return not _gap(eye, w_y) <= TOLERANCE
+    return w_y.shape == eye.shape[:1] and not _close(w_y, torch.arange(len(w_y)))
 
 
 def _gap(w_x: Tensor, w_y: Tensor) -> float:

@@ -194,6 +194,13 @@ class MixesAlways(nn.Module):
         return right(x, y)
 
 
+@bug("validation labels are mixed", "nothing mixed in eval", "mixes the labels in evaluation mode", 21)
+class MixesLabelsAlways(nn.Module):
+    def forward(self, x, y):
+        mixed, targets = right(x, y)
+        return mixed if self.training else x, targets
+
+
 @bug("soft labels truncated by .long()", "labels in [0, 1]", "miss one by up to 1", 22, also=("W_x equals W_y",))
 def truncated_labels(x, y):
     mixed, targets = right(x, y)

@@ -199,6 +199,29 @@ def test_a_sleeping_module_is_woken_by_nobody_but_the_evidence_says_how():
     assert awake.training
 
 
+def test_parts_of_a_module_keep_their_modes():
+    module = nn.Sequential(nn.BatchNorm2d(8), nn.Dropout()).eval()
+    module.forward = right
+    module.training = module[1].training = True
+    audit(module, batch_size=8)
+    assert [part.training for part in module.modules()] == [True, False, True]
+
+
+class TakesNumbersInEvaluation(nn.Module):
+    def __init__(self, order):
+        super().__init__()
+        self.order = torch.tensor(order)
+
+    def forward(self, x, y):
+        return right(x, y) if self.training else (x, y[self.order[: len(y)]])
+
+
+@pytest.mark.parametrize(("order", "passes"), [(range(16), True), (range(15, -1, -1), False)])
+def test_class_numbers_in_evaluation_are_the_labels_of_the_rows(order, passes):
+    report = audit(TakesNumbersInEvaluation(order))
+    assert report.ok is passes, report
+
+
 def test_a_generator_of_its_own_cannot_be_seeded_from_outside():
     generator, module = torch.Generator(), ImageMixup(1.0)
     report = audit(lambda x, y: module(x, generator=generator), batch_size=8)
