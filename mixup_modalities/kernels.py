@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -21,6 +22,7 @@ from torch.autograd import forward_ad
 BLOCK_BYTES = 1 << 19  # of gathered rows at a time: small enough for the cache, large enough to hide the calls
 LONG = 1 << 19  # bytes of a row: below, a call for each row costs more than reading it twice
 BYTE_BAG = "embedding_bag_byte_rowwise_offsets"
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 SMALL = 1 << 18  # elements: below, making the index of a masked batch costs more than the passes that it saves
 
 
@@ -47,7 +49,9 @@ def mix_rows(x: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
     """As :func:`lerp_rows`, by the fastest way for the device: same arguments, same result, same gradient."""
     if not _fusible(x) or _varies(lam, partner):
         return lerp_rows(x, partner, lam)
-    return _MixRows.apply(x, partner, lam)
+    if _has_tangent(x) or (x.requires_grad and torch.is_grad_enabled()):
+        return _MixRows.apply(x, partner, lam)
+    return _combine(x, partner, lam, lam)  # the same without the cost of a node that nobody needs
 
 
 def normalise_and_mix_rows(
@@ -318,12 +322,11 @@ def _lerp(start: Tensor, end: Tensor, weight: float, out: Tensor) -> None:
 
 def _runs(partner: Tensor) -> list[tuple[int, int, int]]:
     """Runs of rows whose partners are consecutive, if they are few: start, stop, and the partner of the first."""
-    breaks = (partner[1:] - partner[:-1] != 1).nonzero()
-    if 4 * (len(breaks) + 1) > len(partner):
+    rows = partner.numpy()  # a view; numpy takes a third of the time of torch for so few numbers
+    starts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist()]
+    if 4 * len(starts) > len(rows):
         return []
-    starts = [0, *(before + 1 for before in breaks.flatten().tolist())]
-    rows = partner.tolist()
-    return [(start, stop, rows[start]) for start, stop in zip(starts, [*starts[1:], len(rows)])]
+    return [(start, stop, int(rows[start])) for start, stop in zip(starts, [*starts[1:], len(rows)])]
 
 
 def _blocks(x: Tensor, element_size: int) -> Iterator[slice]:
@@ -342,7 +345,7 @@ def _fusible(x: Tensor) -> bool:
         and x.numel() > 0
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and not torch._C._functorch.is_legacy_batchedtensor(x)  # of torch.autograd.grad(..., is_grads_batched=True)
-        and _flat(x) is not None
+        and _dense(x)
     )
 
 
@@ -360,10 +363,12 @@ def _has_tangent(x: Tensor) -> bool:
     return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None
 
 
-def _flat(x: Tensor) -> Tensor | None:
-    """The rows as they lie in memory, ``(B, n)``, for contiguous and channels-last batches; otherwise None."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    if x.is_contiguous() or (x.ndim in formats and x.is_contiguous(memory_format=formats[x.ndim])):
-        row = x.numel() // len(x)
-        return x.detach().as_strided((len(x), row), (row, 1))
-    return None
+def _dense(x: Tensor) -> bool:
+    """Whether each row is one piece of memory: contiguous and channels-last batches."""
+    return x.is_contiguous() or (x.ndim in CHANNELS_LAST and x.is_contiguous(memory_format=CHANNELS_LAST[x.ndim]))
+
+
+def _flat(x: Tensor) -> Tensor:
+    """The rows of a dense batch as they lie in memory, ``(B, n)``."""
+    row = x.numel() // len(x)
+    return x.detach().as_strided((len(x), row), (row, 1))
