@@ -36,6 +36,9 @@ class EmbeddingMixup(MixupModule):
     >>> logits = model(inputs_embeds=embeds, attention_mask=mask).logits
     >>> loss = mixture.loss(F.cross_entropy, logits, labels)
 
+    A decoder whose head reads a text's last token (``GPT2ForSequenceClassification``) needs padding on the left: given
+    embeddings, it reads the last position.
+
     Args:
         alpha: lam ~ Beta(alpha, alpha); 0 switches mixing off.
         per: one lam for the ``"batch"``, each ``"pair"`` or each ``"sample"``.
@@ -98,7 +101,8 @@ class EmbeddingMixup(MixupModule):
         """Look up and mix in one pass: the same as ``mixup(embedding(input_ids), attention_mask)``, with less memory.
 
         The unmixed embeddings are never made. Where one pass is not possible (another device or dtype than float32 on
-        the CPU, an embedding with ``max_norm``, ``sparse``, hooks or a trained padding token) it is done in two.
+        the CPU, ``check_finite``, an embedding with ``max_norm``, ``sparse``, hooks or a trained padding token) it is
+        done in two.
 
         Args:
             embedding: ``model.get_input_embeddings()``, or its table ``(V, D)``; the gradient reaches it.
@@ -110,14 +114,15 @@ class EmbeddingMixup(MixupModule):
             As :meth:`forward`.
 
         Raises:
-            TypeError: floating ``input_ids``.
+            TypeError: floating ``input_ids``; an ``embedding`` that is no module with a table and no floating table.
             ValueError: an id outside of the table, ``input_ids`` that are not ``(B, T)``, and as :meth:`forward`.
         """
-        table = embedding if isinstance(embedding, Tensor) else embedding.weight
+        table = _table(embedding)
         _check_ids(input_ids, table)
         if attention_mask is not None:
-            _check_mask(attention_mask, input_ids.unsqueeze(-1), self.check_finite)
-        if not self.training or self.alpha == 0 or not _one_pass(embedding, input_ids, attention_mask):
+            _check_mask(attention_mask, input_ids, self.check_finite, "input_ids")
+        mixes = self.training and self.alpha > 0
+        if not mixes or self.check_finite or not _one_pass(embedding, input_ids, attention_mask):
             looked_up = nn.functional.embedding(input_ids, table) if table is embedding else embedding(input_ids)
             return self(looked_up, attention_mask, generator=generator)
         check_generator(generator)
@@ -142,12 +147,16 @@ def mix_embeddings(embeds: Tensor, attention_mask: Tensor | None, mixture: Mixtu
     Returns:
         ``lam * e[i] + (1 - lam) * e[partner[i]]``, in which a padded position counts as zero, even if NaN is stored
         there, and :func:`union_mask` of the mask.
+
+    Raises:
+        TypeError: ``embeds`` that are not floating; a mask that is not a tensor.
+        ValueError: shapes or devices that disagree.
     """
+    mixture.check_rows("embeds", embeds)
     if attention_mask is None:
         return mixture.mix(embeds), None
-    mixture.check_rows("embeds", embeds)
-    if not embeds.is_floating_point():
-        raise TypeError(f"embeds: expected floating features, got {embeds.dtype}")
+    _check(embeds, None, False)
+    _check_shape(attention_mask, embeds)
     return mix_tokens(embeds, attention_mask, mixture.partner, mixture.lam), union_mask(attention_mask, mixture)
 
 
@@ -163,7 +172,12 @@ def union_mask(attention_mask: Tensor, mixture: Mixture) -> Tensor:
 
     Returns:
         ``(B, T)`` in the dtype of ``attention_mask``.
+
+    Raises:
+        TypeError, ValueError: ``attention_mask`` is not a tensor ``(B, T)`` on the device of the mixture.
     """
+    _check_shape(attention_mask)
+    mixture.check_rows("attention_mask", attention_mask)
     own, lam = attention_mask != 0, mixture.lam_like(attention_mask)
     partners = own.index_select(0, mixture.partner)
     return ((own & (lam > 0)) | (partners & (lam < 1))).to(attention_mask.dtype)
@@ -182,9 +196,14 @@ def share_of_tokens(mixture: Mixture, attention_mask: Tensor | None) -> Mixture:
 
     Returns:
         A mixture with the same partners and ``lam`` of shape ``(B,)``.
+
+    Raises:
+        TypeError, ValueError: as :func:`union_mask`.
     """
     if attention_mask is None:
         return mixture
+    _check_shape(attention_mask)
+    mixture.check_rows("attention_mask", attention_mask)
     length = (attention_mask != 0).sum(1).float()
     own, partners = mixture.lam * length, (1 - mixture.lam) * length.index_select(0, mixture.partner)
     total = own + partners
@@ -220,6 +239,9 @@ def mix_hidden(
 
     Below the layer each text is read with its own mask; there the hidden states are mixed, padded positions as zero;
     above it every mixture is read with the union of the two masks. Hooks do it, and leave the model as it was.
+
+    A decoder whose head reads a text's last token needs padding on the left: it looks for it in the unmixed
+    ``input_ids``.
 
     >>> mixture = mixup.draw(len(input_ids), input_ids.device, generator)
     >>> with mix_hidden(model, 3, mixture, attention_mask):
@@ -353,6 +375,16 @@ def _one_pass(embedding: nn.Module | Tensor, input_ids: Tensor, attention_mask: 
     return not bool((padding if attention_mask is None else padding & (attention_mask != 0)).any())
 
 
+def _table(embedding: nn.Module | Tensor) -> Tensor:
+    """The table of an embedding, or of whatever a model has in its place."""
+    table = embedding if isinstance(embedding, Tensor) else getattr(embedding, "weight", None)
+    if not isinstance(table, Tensor):
+        raise TypeError(f"embedding: expected an nn.Embedding or its table (V, D), got {type(embedding).__name__}")
+    if table is embedding and not (table.is_floating_point() and table.ndim == 2):
+        raise TypeError(f"embedding: expected a floating table (V, D), got {table.dtype} of shape {tuple(table.shape)}")
+    return table
+
+
 def _check_ids(input_ids: Tensor, table: Tensor) -> None:
     if not isinstance(input_ids, Tensor) or input_ids.dtype not in (torch.int64, torch.int32):
         came = input_ids.dtype if isinstance(input_ids, Tensor) else type(input_ids).__name__
@@ -393,14 +425,18 @@ def _check(embeds: Tensor, attention_mask: Tensor | None, check_finite: bool) ->
             raise ValueError(f"embeds: expected finite embeddings, got NaN or infinity at a token of rows {rows[:8]}")
 
 
-def _check_mask(mask: Tensor, embeds: Tensor | None, check_values: bool) -> None:
+def _check_shape(mask: Tensor, like: Tensor | None = None, name: str = "embeds") -> None:
     if not isinstance(mask, Tensor):
         raise TypeError(f"attention_mask: expected a tensor (B, T) of 0 and 1, or None, got {type(mask).__name__}")
-    if mask.ndim != 2 or (embeds is not None and mask.shape != embeds.shape[:2]):
-        expected = "(B, T)" if embeds is None else f"{tuple(embeds.shape[:2])} as embeds has"
+    if mask.ndim != 2 or (like is not None and mask.shape != like.shape[:2]):
+        expected = "(B, T)" if like is None else f"{tuple(like.shape[:2])} as {name} has"
         raise ValueError(f"attention_mask: expected shape {expected}, got {tuple(mask.shape)}")
-    if embeds is not None and mask.device != embeds.device:
-        raise ValueError(f"attention_mask is on {mask.device} but embeds is on {embeds.device}: put both on one device")
+    if like is not None and mask.device != like.device:
+        raise ValueError(f"attention_mask is on {mask.device} but {name} is on {like.device}: put both on one device")
+
+
+def _check_mask(mask: Tensor, like: Tensor | None, check_values: bool, name: str = "embeds") -> None:
+    _check_shape(mask, like, name)
     if check_values or values_readable(mask):
         if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
             odd = mask[(mask != 0) & (mask != 1)].flatten()[0].item()

@@ -269,6 +269,60 @@ def test_check_finite_looks_at_tokens_and_not_at_padding():
         mixup(embeds, mask)
 
 
+@pytest.mark.parametrize("given_as", ["module", "table"])
+def test_check_finite_looks_up_tokens_and_not_padding(given_as):
+    ids, mask = torch.tensor([[3, 4, 5], [6, 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])
+    embedding = nn.Embedding(9, 4)
+    with torch.no_grad():
+        embedding.weight[[0, 8]] = float("nan")  # padding, and a token that nobody uses
+        embedding = embedding if given_as == "module" else embedding.weight.detach()
+        mixup = EmbeddingMixup(0.2, check_finite=True)
+        mixed, *_ = mixup.lookup(embedding, ids, mask, generator=generator())
+        assert_close(mixed, EmbeddingMixup(0.2).lookup(embedding, ids, mask, generator=generator())[0])
+        with pytest.raises(ValueError, match=r"embeds: expected finite.*rows \[1\]"):
+            mixup.lookup(embedding, ids, torch.ones_like(mask))
+
+
+@pytest.mark.parametrize("layout", [(3, 1), (1, 4), (5, 4), (3,), (3, 1, 4), "list"])
+def test_masks_of_another_shape_are_named(layout):
+    embeds, mixture = torch.randn(3, 4, 5, generator=generator()), draw_mixture(3, 1.0, generator=generator())
+    mask, error = ([[1]], TypeError) if layout == "list" else (torch.ones(layout), ValueError)
+    calls = [lambda: mix_embeddings(embeds, mask, mixture)]
+    if layout != (3, 1):  # a batch of one position
+        calls += [lambda: union_mask(mask, mixture), lambda: share_of_tokens(mixture, mask)]
+    for call in calls:
+        with pytest.raises(error, match=r"attention_mask: expected .*got"):
+            call()
+
+
+def test_embeddings_of_another_shape_are_named():
+    mask, mixture = torch.ones(3, 4), draw_mixture(3, 1.0, generator=generator())
+    for wrong, error in (
+        (torch.zeros(3, 4), ValueError),
+        (torch.zeros(2, 4, 5), ValueError),
+        (torch.zeros(3, 4, 5).long(), TypeError),
+    ):
+        with pytest.raises(error, match="embeds: expected"):
+            mix_embeddings(wrong, mask, mixture)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "mask", "error", "message"),
+    [
+        ("x", None, TypeError, r"embedding: expected an nn.Embedding or its table \(V, D\), got str"),
+        (nn.Sequential(), None, TypeError, "embedding: .*got Sequential"),
+        (torch.zeros(9), None, TypeError, r"embedding: .*floating table \(V, D\).*\(9,\)"),
+        (torch.zeros(9, 4).long(), None, TypeError, "embedding: .*int64"),
+        (nn.Embedding(9, 4), MASK[:, :2], ValueError, r"attention_mask: expected shape \(2, 3\) as input_ids has"),
+        (nn.Embedding(9, 4), MASK.to("meta"), ValueError, "attention_mask is on meta but input_ids is on cpu"),
+    ],
+)
+def test_bad_input_of_lookup_is_named(embedding, mask, error, message):
+    for mixup in (EmbeddingMixup(0.2), EmbeddingMixup(0.2).eval()):
+        with pytest.raises(error, match=message):
+            mixup.lookup(embedding, torch.tensor([[3, 4, 5], [6, 0, 0]]), mask)
+
+
 def test_settings_are_checked_and_shown():
     for kwargs, name in (({"alpha": -1}, "alpha"), ({"per": "token"}, "per"), ({"pairing": "none"}, "pairing")):
         with pytest.raises(ValueError, match=name):
