@@ -13,7 +13,7 @@ import torch
 from mixup_modalities import ImageMixup
 from mixup_modalities.__main__ import main
 from mixup_modalities.lab import ledger, storage
-from mixup_modalities.lab.checkpoints import CheckpointError, Checkpoints, default_folder, flatten, unflatten
+from mixup_modalities.lab.checkpoints import CheckpointError, Checkpoints, claimed, default_folder, flatten, unflatten
 from mixup_modalities.lab.models import ConvNet
 from mixup_modalities.lab.runtime import seeded
 from mixup_modalities.lab.splits import Split
@@ -142,6 +142,32 @@ def test_a_disk_that_fills_up_in_a_run_leaves_the_ledger_alone(tmp_path, monkeyp
     assert main([*arguments, "--checkpoints", str(tmp_path / "checkpoints")]) == 1
     assert "is full, no checkpoint was written" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+CLAIM = """
+import sys
+from pathlib import Path
+from mixup_modalities.lab.checkpoints import claimed
+with claimed(Path(sys.argv[1]), "it"):
+    print("claimed", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_run_belongs_to_one_process_until_it_ends_or_dies(tmp_path):
+    folder = tmp_path / "checkpoints" / "toy"
+    command = [sys.executable, "-c", CLAIM, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "claimed\n"
+        message = "seed 0 of toy is being run by another process"
+        with pytest.raises(CheckpointError, match=message), claimed(folder, "seed 0 of toy"):
+            pass
+        with claimed(folder.with_name("toy-1"), "seed 1 of toy"):
+            pass
+        other.kill()
+    with claimed(folder, "seed 0 of toy"):
+        pass
+    assert not list(folder.parent.iterdir())
 
 
 def test_where_they_are(monkeypatch, tmp_path):

@@ -225,6 +225,17 @@ def test_several_writers_lose_nothing(path):
     assert sorted(read(path)["seed"]) == [100 * n + s for n in range(3) for s in range(15)]
 
 
+def test_what_is_to_stand_there_once_is_not_written_twice(path):
+    assert append(row(), path, once=True)
+    before = path.read_bytes()
+    assert not append(row(accuracy=0.9, commit="d" * 40), path, once=True)
+    assert path.read_bytes() == before
+    for other in ({"seed": 1}, {"epochs": 3}, {"dataset_sha256": "cd"}, {"recipe": "toy-2"}):
+        assert append(row(**other), path, once=True)
+    assert append(row(), path)
+    assert len(read(path)) == 6
+
+
 def test_summary_is_mean_interval_and_n_of_each_experiment(path):
     values = [0.5, 0.6, 0.8]
     for seed, value in enumerate(values):

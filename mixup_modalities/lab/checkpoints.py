@@ -11,11 +11,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
 from torch import Tensor
 
 from mixup_modalities.lab import storage
@@ -39,6 +41,28 @@ def default_folder() -> Path:
     else:
         cache = Path("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
     return cache.expanduser() / "mixup-modalities" / "checkpoints"
+
+
+@contextmanager
+def claimed(folder: Path, run: str) -> Iterator[None]:
+    """Keep other processes from a run: they would overwrite its checkpoints. A process that dies gives it up.
+
+    Args:
+        folder: of its checkpoints; need not exist.
+        run: what to call it in the error.
+
+    Raises:
+        CheckpointError: another process has it, or the folder cannot be made or written.
+    """
+    with ExitStack() as stack:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(storage.locked(folder.with_name(f".{folder.name}.lock"), wait=False))
+        except Timeout as error:
+            raise CheckpointError(f"{run} is being run by another process: wait for its end") from error
+        except OSError as error:
+            raise CheckpointError(explain(error, folder)) from error
+        yield
 
 
 def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:

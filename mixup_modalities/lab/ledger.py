@@ -98,13 +98,35 @@ def _commit() -> str:
     raise LedgerError("the code's commit is unknown: run from a clone of the repository, or install from one")
 
 
-def append(row: Mapping[str, Any], path: str | os.PathLike) -> None:
+def check(path: str | os.PathLike) -> None:
+    """Try whether a run could be added to a file of the ledger: better before training than after an hour of it.
+
+    Nothing is left behind; a folder that does not exist yet is not made.
+
+    Raises:
+        LedgerError: the file is damaged or cannot be written.
+    """
+    path = Path(path).absolute()
+    try:
+        with tempfile.TemporaryFile(dir=next(folder for folder in path.parents if folder.exists())) as file:
+            file.write(b"0")
+        _read(path)
+    except OSError as error:
+        elsewhere = "choose another folder with the environment variable MIXUP_RESULTS"
+        raise LedgerError(f"{path} cannot be written ({error.strerror or error}): {elsewhere}") from error
+
+
+def append(row: Mapping[str, Any], path: str | os.PathLike, *, once: bool = False) -> bool:
     """Add one run to a file of the ledger.
 
     Args:
         row: metrics and settings by name, as `recipes.run` returns them; `commit` and `versions` are filled in. Columns
             that the file does not have yet are added to it.
         path: the CSV file; made if it does not exist.
+        once: write nothing if the file has a run of the same experiment and seed.
+
+    Returns:
+        Whether the row was written.
 
     Raises:
         LedgerError: the row lacks provenance, or holds a metric that is not finite or a value with a line break; or the
@@ -124,10 +146,13 @@ def append(row: Mapping[str, Any], path: str | os.PathLike) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with storage.locked(path.with_name(f".{path.name}.lock")):
             columns, rows = _read(path)
+            if once and any(all(old[key] == _text(row[key]) for key in (*EXPERIMENT, "seed")) for old in rows):
+                return False
             columns += [key for key in row if key not in columns]
             _replace(path, columns, [*rows, {key: _text(value) for key, value in row.items()}])
     except OSError as error:
         raise LedgerError(f"{path} cannot be written ({error.strerror or error}); the row is {dict(row)}") from error
+    return True
 
 
 def read(path: str | os.PathLike) -> pd.DataFrame:

@@ -8,12 +8,12 @@ import argparse
 import math
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from mixup_modalities.lab import ledger, recipes, runtime
-from mixup_modalities.lab.checkpoints import Checkpoints, default_folder
+from mixup_modalities.lab.checkpoints import CheckpointError, Checkpoints, claimed, default_folder
 from mixup_modalities.lab.datasets import Dataset, load
 from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.processes import Processes, join
@@ -63,16 +63,20 @@ def run(args: argparse.Namespace) -> None:
     names = args.names or (list(recipes.RECIPES) if args.dry_run else [])
     if not names:
         raise LabError("name a recipe; `run --list` shows them")
-    for option in ("epochs", "batch_size"):
+    for option, least in {"epochs": 1, "batch_size": 1, "threads": 1, "save_every": 0}.items():
         value = getattr(args, option)
-        if value is not None and value < 1:
-            raise LabError(f"--{option.replace('_', '-')} must be at least 1, got {value}")
+        if value is not None and not value >= least:  # as nan is not
+            raise LabError(f"--{option.replace('_', '-')} must be at least {least}, got {value}")
     chosen = [recipes.find_recipe(name) for name in dict.fromkeys(names)]
     if args.batch_size is not None:
         chosen = [replace(r, batch_size=args.batch_size, name=f"{r.name}@{args.batch_size}") for r in chosen]
-    processes = join()
+    processes, folder = join(), ledger.results_folder()
+    if processes.is_main:
+        for name in {recipe.ledger for recipe in chosen}:
+            ledger.check(folder / f"{name}.csv")
     if not args.dry_run:
         ledger.provenance()  # better now than after an hour of training
+        device = processes.device or runtime.pick_device(args.device)
         if args.threads:
             import torch
 
@@ -82,28 +86,30 @@ def run(args: argparse.Namespace) -> None:
         if recipe.dataset not in datasets:
             datasets = {recipe.dataset: load(recipe.dataset, sample=False if args.real else None)}
         dataset, epochs = datasets[recipe.dataset], args.epochs or recipe.epochs
-        path = ledger.results_folder() / f"{recipe.ledger}.csv"
-        done = set() if args.again else finished(path, recipe.name, epochs, dataset.card.sha256)
-        done = processes.share(done)  # what one process writes, another must not stumble over
+        path = folder / f"{recipe.ledger}.csv"
         for seed in args.seeds:
-            label = f"{recipe.name} seed {seed}"
-            if seed in done:
+            label, checkpoints = f"{recipe.name} seed {seed}", folder_of(recipe, seed, epochs, args)
+            done = not args.again and seed in finished(path, recipe.name, epochs, dataset.card.sha256)
+            if processes.share(done):  # what one process writes, another must not stumble over
                 say(f"{label}: in the ledger already", processes)
-                if not args.dry_run and processes.is_main:  # killed after its row was written, before they were removed
-                    shutil.rmtree(folder_of(recipe, seed, epochs, args), ignore_errors=True)
+                if not args.dry_run and processes.is_main and checkpoints.exists():
+                    # Killed after its row was written, before they were removed; or another process runs it again.
+                    with suppress(CheckpointError), claimed(checkpoints, label):
+                        shutil.rmtree(checkpoints, ignore_errors=True)
             elif args.dry_run:
                 say(f"{label}: {epochs} epochs on {describe(dataset)} -> {path}", processes)
             else:
-                row = run_one(recipe, seed, dataset, epochs, args, processes, path)
+                with claimed(checkpoints, f"seed {seed} of {recipe.name}") if processes.is_main else nullcontext():
+                    row = run_one(recipe, seed, dataset, epochs, device, args, processes, path)
                 scores = (f"{name} {row[name.lower()]:.4f}" for name in ("accuracy", "NLL", "ECE"))
                 say(f"{label}: {', '.join(scores)}", processes)
 
 
 def run_one(
-    recipe: Recipe, seed: int, dataset: Dataset, epochs: int, args: argparse.Namespace, processes: Processes, path: Path
-) -> dict:
+    recipe: Recipe, seed: int, dataset: Dataset, epochs: int, device, args: argparse.Namespace, processes: Processes,
+    path: Path,
+) -> dict:  # fmt: skip
     """Train one recipe with one seed, from its beginning or from a checkpoint; process 0 writes the row."""
-    device = processes.device or runtime.pick_device(args.device)
     checkpoints = checkpoints_of(recipe, seed, dataset, epochs, device, args, processes)
     if processes.is_main:
         checkpoints.prepare()
@@ -130,7 +136,8 @@ def run_one(
             on_epoch=lambda state: [call(state) for call in called], resume=resume, processes=processes,
         )  # fmt: skip
     if processes.is_main:
-        ledger.append(row | {"commit": " then ".join(commits)}, path)
+        if not ledger.append(row | {"commit": " then ".join(commits)}, path, once=not args.again):
+            say(f"{recipe.name} seed {seed}: another process has written it to the ledger meanwhile", processes)
         checkpoints.clear()
     return row
 
