@@ -367,16 +367,16 @@ class _Auditor:
             problems.append(f"float32 features came back as {first.x_dtype}")
         for dtype in (torch.float64, torch.bfloat16):
             try:
-                call = _Probe(self.mixup, self.batch_size, dtype).call()
+                probe = _Probe(self.mixup, self.batch_size, dtype)
+                calls = [probe.call() for _ in range(FEW)]
             except Exception as error:
                 problems.append(f"{dtype} features: {type(error).__name__}: {_first_line(error)}")
                 continue
-            if call.x_dtype != dtype:
-                problems.append(f"{dtype} features came back as {call.x_dtype}")
+            if other := next((c.x_dtype for c in calls if c.x_dtype != dtype), None):
+                problems.append(f"{dtype} features came back as {other}")
+            halved = any(c.y_dtype in (torch.bfloat16, torch.float16) for c in calls)
             # Float32 labels do not help if lam went through bfloat16 on the way: its 8 bits are seen in them.
-            lam = call.w_y[(call.w_y > EDGE) & (call.w_y < 1 - EDGE)]
-            rounded = len(lam) and not call.pasted and torch.equal(lam, lam.bfloat16().float())
-            if call.y_dtype in (torch.bfloat16, torch.float16) or (rounded and dtype == torch.bfloat16):
+            if halved or (dtype == torch.bfloat16 and _in_8_bits(calls) and not _in_8_bits(self.calls)):
                 problems.append(f"labels rounded to {dtype} as the features are")
         if first.device != torch.device("cpu"):
             problems.append(f"features moved from the CPU to {first.device}")
@@ -534,6 +534,17 @@ def _fault(call: _Call, size: int, known: set[str]) -> str:
         return f"labels of shape {tuple(call.w_y.shape)} came back"
     gap = _gap(call.w_x, call.w_y)
     return "" if "W_x equals W_y" in known or gap <= TOLERANCE else f"features and labels differ by up to {gap:.2g}"
+
+
+def _in_8_bits(calls: list[_Call]) -> bool:
+    """Whether in every row lam or 1 - lam, as the labels have it, is a number of bfloat16.
+
+    Only where a row has one lam, and far enough from 0 and 1 that neither of the two is so by chance.
+    """
+    own = [c.w_y.diagonal() for c in calls if c.w_y.ndim == 2 and not c.varies]
+    lam = torch.cat([row[(row > 0.01) & (row < 0.99)] for row in own]) if own else torch.empty(0)
+    fits = (lam.bfloat16() == lam) | ((1 - lam).bfloat16() == 1 - lam)
+    return len(lam) > 0 and bool(fits.all())
 
 
 def _mixes_labels(w_y: Tensor, eye: Tensor) -> bool:

@@ -162,7 +162,7 @@ def lam_along_height(x, y):
     "rows sum to one",
     "weights of a row sum to between 0",
     17,
-    also=("W_x equals W_y",),
+    also=("W_x equals W_y", "dtype and device kept"),  # drawn in the dtype of the images
 )
 def lam_along_channels(x, y):
     lam, partner = torch.rand(len(x), dtype=x.dtype), torch.randperm(len(x))
@@ -290,6 +290,12 @@ def labels_in_half_precision(x, y):
 def lam_in_half_precision(x, y):
     lam, partner = torch.tensor([beta()]).to(x.dtype), torch.randperm(len(x))
     return right(x, y, lam, partner)
+
+
+@bug("lam is rounded, the labels are float32", "dtype and device kept", "labels rounded to torch.bfloat16")
+def rounded_lam(x, y):
+    lam, partner = torch.rand(len(x)).to(x.dtype), torch.randperm(len(x))
+    return right(x, y, lam, partner)[0], right(x, y, lam.float(), partner)[1]
 
 
 @bug("images come back in another dtype", "dtype and device kept", "torch.float64 features came back as torch.float32")

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from gallery import BUGS, beta, folded_lam, narrow_lam, one_sided_beta, right, rows_of
+from gallery import BUGS, beta, folded_lam, narrow_lam, one_sided_beta, right, rounded_lam, rows_of
 from torch import nn
 from torchvision.transforms import v2
 
@@ -78,6 +78,10 @@ def complementary_pairs(x, y):
     return right(x, y, lam, partner)
 
 
+def on_a_grid(x, y):
+    return right(x, y, (random.randrange(16) + 0.5) / 16)
+
+
 def smoothed(x, y):
     mixed, targets = right(x, y)
     return mixed, 0.9 * targets + 0.1 / 16
@@ -89,6 +93,7 @@ RIGHT = {
     "a mixture comes back": (lambda x, y: ((m := draw_mixture(len(x), 1.0)).mix(x), m), []),
     "with probability 1/2": (half_of_the_time, []),
     "complementary pairs": (complementary_pairs, []),
+    "lam on a grid": (on_a_grid, []),
     "smoothed labels": (smoothed, ["labels not smoothed"]),
     "CutMix": (CutMix(1.0), ["one weight a row", "lam ~ Beta(1, 1)", "E[lam] = 1/2"]),
 }
@@ -136,6 +141,7 @@ WRONG = {
     "folded": (folded_lam, 1.0, "E[lam] = 1/2"),
     "fixed": (lambda x, y: right(x, y, 0.3), 1.0, "lam varies"),
     "alpha 0.2 for 1": (ImageMixup(0.2), 1.0, "lam ~ Beta(1, 1)"),
+    "rounded": (rounded_lam, 1.0, "dtype and device kept"),
     "alpha 1 for 0.4": (ImageMixup(1.0), 0.4, "lam ~ Beta(0.4, 0.4)"),
 }
 
