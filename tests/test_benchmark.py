@@ -126,9 +126,9 @@ def test_rounds_of_different_things_are_not_pooled(changes):
 
 def test_rounds_run_in_processes_of_their_own(tmp_path, monkeypatch, capsys):
     found = iter([a_round(1.0), a_round(3.0)])
-    monkeypatch.setattr(benchmark, "in_new_process", lambda args: next(found))
+    monkeypatch.setattr(benchmark, "in_new_process", lambda args, suite: next(found))
     path = tmp_path / "bench.json"
-    assert main(["bench", "--rounds", "2", "--json", str(path)]) == 0
+    assert main(["bench", "--suite", "audio", "--rounds", "2", "--json", str(path)]) == 0
     assert json.loads(path.read_text())["rows"][0]["ratio"] == 2.0
     assert "1.00 -  3.00" in capsys.readouterr().out
     assert main(["bench", "--rounds", "0"]) == 1
@@ -137,4 +137,10 @@ def test_rounds_run_in_processes_of_their_own(tmp_path, monkeypatch, capsys):
 def test_a_round_that_fails_says_why():
     args = SimpleNamespace(suite="audio", repeats=1, quick=True, device="no such device")
     with pytest.raises(LabError, match="round of the benchmark failed"):
-        benchmark.in_new_process(args)
+        benchmark.in_new_process(args, "audio")
+
+
+def test_each_suite_of_a_round_has_a_process_of_its_own(monkeypatch):
+    monkeypatch.setattr(benchmark, "in_new_process", lambda args, suite: a_round(1.0, rows=[suite]))
+    assert benchmark.one_round(SimpleNamespace(suite="all"))["rows"] == ["images", "text", "audio"]
+    assert benchmark.one_round(SimpleNamespace(suite="text"))["rows"] == ["text"]

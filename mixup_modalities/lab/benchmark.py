@@ -29,6 +29,8 @@ from mixup_modalities.lab.benchmark_cases import Case, cases
 from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.runtime import device_name, pick_device
 
+SUITES = ("images", "text", "audio")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -167,11 +169,17 @@ def benchmark(
     return {"provenance": provenance(where), "rows": [asdict(row) for row in rows]}
 
 
-def in_new_process(args) -> dict[str, object]:
-    """One round, as `benchmark` returns it, from an interpreter of its own."""
+def one_round(args) -> dict[str, object]:
+    """A report as `benchmark` returns it, each suite from a process of its own: none finds the memory another left."""
+    reports = [in_new_process(args, suite) for suite in (SUITES if args.suite == "all" else [args.suite])]
+    return reports[0] | {"rows": [row for report in reports for row in report["rows"]]}
+
+
+def in_new_process(args, suite: str) -> dict[str, object]:
+    """The report of a suite from an interpreter of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "round.json"
-        command = [sys.executable, "-m", "mixup_modalities", "bench", "--suite", args.suite, "--json", str(path)]
+        command = [sys.executable, "-m", "mixup_modalities", "bench", "--suite", suite, "--json", str(path)]
         command += ["--repeats", str(args.repeats)] + ["--quick"] * args.quick
         command += ["--device", args.device] if args.device else []
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -181,7 +189,7 @@ def in_new_process(args) -> dict[str, object]:
 
 
 def pooled(rounds: list[dict]) -> dict[str, object]:
-    """Medians over rounds, each from a process of its own: where memory happens to lie differs between processes.
+    """Medians over rounds, each from processes of its own: where memory happens to lie differs between processes.
 
     Args:
         rounds: reports of `benchmark` on one machine, with the same cases.
@@ -206,10 +214,12 @@ def pooled(rounds: list[dict]) -> dict[str, object]:
 
 def configure(parser) -> None:
     """Add the arguments of `bench`."""
-    parser.add_argument("--suite", choices=["images", "text", "audio", "all"], default="all")
+    parser.add_argument("--suite", choices=[*SUITES, "all"], default="all")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
     parser.add_argument("--repeats", type=int, default=25, metavar="N", help="timed calls of each contender")
-    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="processes to measure in, one after another")
+    parser.add_argument(
+        "--rounds", type=int, default=1, metavar="N", help="times to measure in new processes, one for each suite"
+    )
     parser.add_argument("--quick", action="store_true", help="smaller batches, for a first look")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the numbers and what they were measured on")
     parser.set_defaults(run=run)
@@ -233,7 +243,7 @@ def run(args) -> None:
     if args.json:
         check_writable(args.json)
     if args.rounds > 1:
-        report = pooled([in_new_process(args) for _ in tqdm(range(args.rounds), unit="round")])
+        report = pooled([one_round(args) for _ in tqdm(range(args.rounds), unit="round")])
     else:
         report = benchmark(args.suite, device=args.device, repeats=args.repeats, quick=args.quick)
     case = None
