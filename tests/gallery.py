@@ -350,6 +350,12 @@ def own_entropy(x, y):
     return right(x, y, rng.beta(1, 1), torch.from_numpy(rng.permutation(len(x))))
 
 
+@bug("channels are turned round, not the batch", "W_x equals W_y", "are channels mixed instead of rows")
+def along_channels(x, y):
+    lam, t = beta(), rows_of(y)
+    return lam * x + (1 - lam) * x.flip(1), lam * t + (1 - lam) * t.flip(0)
+
+
 @bug(
     "three rows are mixed, labels of two", "two sources at most", "a row has [34] sources", also=("W_x equals W_y", LAW)
 )
