@@ -149,6 +149,7 @@ class TestLogMel:
             table.data = table.data.to(dtype)
         assert torch.equal(front(speech), expected)
 
+    @pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")  # torch 2.9, even to switch autocast off
     def test_follows_its_input(self, speech, device):
         """A front end that nobody moved works where its input lies; fake tensors stand in for a GPU."""
         front, moved = LogMel(), LogMel().to(device)
