@@ -331,6 +331,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_results_are_shown_without_published_figures_too(folder, capsys):
+    append(row(recipe="mine"), folder / "mine.csv")
+    (folder / "published.csv").unlink()
+    assert main(["results", "show", "--metrics", "accuracy,nll"]) == 0
+    assert "mine" in capsys.readouterr().out
+
+
 def test_run_writes_the_ledger_and_does_no_run_twice(folder, capsys):
     command = ["run", "mnist-noise-40-8", "--epochs", "1", "--quiet", "--device", "cpu"]
     assert main([*command, "--seeds", "0-1", "--dry-run"]) == 0

@@ -3,6 +3,8 @@
 import argparse
 import math
 
+import pandas as pd
+
 from mixup_modalities.lab import ledger
 
 
@@ -22,7 +24,10 @@ def run_show(args: argparse.Namespace) -> None:
     names = args.files or sorted(path.stem for path in folder.glob("*.csv") if path.stem != "published")
     if not names:
         raise ledger.LedgerError(f"there are no results in {folder}")
-    figures, metrics = ledger.published(folder), args.metrics.split(",")
+    # A folder of one's own need not hold published figures.
+    known = (folder / "published.csv").exists()
+    figures = ledger.published(folder) if known else pd.DataFrame(columns=[*ledger.PUBLISHED, "note"], dtype=object)
+    metrics = args.metrics.split(",")
     table = [("recipe", "data", "metric", "mean", "95 % interval", "n", "published", "source")]
     for name in names:
         frame = ledger.read(folder / f"{name}.csv")
