@@ -21,6 +21,7 @@ from .report import Check, Report, Verdict
 
 TOLERANCE = 1e-3  # on a weight: half-precision mixups are judged by the same rule as exact ones
 EDGE = 1e-4  # lam closer than this to 0 or 1 cannot be told from a row that is its own partner
+SAME = 1e-6  # difference of two readings of one lam
 LEVEL = 1e-3  # of each statistical check; both bounds hold for every n, so false alarms stay below 2 * LEVEL
 CALLS = 1000  # draws of lam, one a call at worst
 MATRICES = 64  # calls whose whole matrices are looked at
@@ -354,9 +355,11 @@ class _Auditor:
             return
         varies = self.say(
             "lam varies",
-            float(np.ptp(lam)) > TOLERANCE,
+            _drift(diagonal.numpy()) > SAME,
             "lam differs from call to call",
-            f"lam is {lam[0]:.3g} in every call",
+            f"lam is {lam[0]:.3g} in every call"
+            if np.ptp(lam) <= SAME
+            else "lam of each row, or 1 - lam, is the same in every call",
         )
         # Dvoretzky-Kiefer-Wolfowitz and Hoeffding: valid for every n, and the same bound for both.
         bound = math.sqrt(math.log(2 / LEVEL) / (2 * len(lam)))
@@ -505,6 +508,15 @@ def _independent(diagonal: np.ndarray) -> np.ndarray:
     inner = diagonal[(diagonal > EDGE) & (diagonal < 1 - EDGE)]
     _, first = np.unique(np.maximum(inner, 1 - inner).round(5), return_index=True)
     return inner[np.sort(first)]
+
+
+def _drift(diagonal: np.ndarray) -> float:
+    """How far max(lam, 1 - lam) moves from call to call in the row where it moves most; ``(calls, B)``."""
+    inner = (diagonal > EDGE) & (diagonal < 1 - EDGE)
+    share = np.maximum(diagonal, 1 - diagonal)
+    if inner.sum(0).max() < 2:  # no row was drawn twice: compare the rows
+        return float(np.ptp(share[inner]))
+    return float((np.where(inner, share, 0).max(0) - np.where(inner, share, 1).min(0)).max())
 
 
 def _kolmogorov_smirnov(lam: np.ndarray, alpha: float) -> float:

@@ -114,6 +114,11 @@ def mixed_once(x, y):
     return right(x, y, 0.3, torch.arange(len(x)).flip(0))
 
 
+@bug("each row keeps one lam", "lam varies", "lam of each row, or 1 - lam, is the same in every call", 9, also=(LAW,))
+def fixed_by_row(x, y):
+    return right(x, y, (torch.arange(len(x)) + 0.37) / len(x))
+
+
 @bug("virtual samples are added to the batch", "batch size kept", "16 rows in, 32 rows out", 10, also=SIZES)
 def appended(x, y):
     mixed, targets = right(x, y)
