@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from numbers import Integral, Real
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -73,7 +73,7 @@ class LogMel(nn.Module):
         counts = {"sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length, "n_mels": n_mels}
         counts["win_length"] = n_fft if win_length is None else win_length
         for name, value in counts.items():
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Real) or value < 1 or value % 1:  # as inf and nan are
                 raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
         self.sample_rate, self.n_fft, self.hop_length, self.n_mels, self.win_length = map(int, counts.values())
         if self.win_length > self.n_fft:
