@@ -25,6 +25,7 @@ SAME = 1e-6  # difference of two readings of one lam
 LEVEL = 1e-3  # of each statistical check; both bounds hold for every n, so false alarms stay below 2 * LEVEL
 CALLS = 1000  # draws of lam, one a call at worst
 MATRICES = 64  # calls whose whole matrices are looked at
+LARGEST_ALPHA = 1e6  # lam is drawn in float32, and draws closer than 1e-5 are taken for one
 FEW = 8  # calls of each further probe
 LARGEST_SIDE = 16  # of the images of the probe: the matrices of all places take B * B * side * side numbers a call
 
@@ -69,12 +70,16 @@ def audit(mixup: Callable | nn.Module, *, alpha: float = 1.0, batch_size: int = 
 
     Raises:
         TypeError: ``mixup`` is not callable.
-        ValueError: alpha is not a positive finite number, or the batch size is odd or below 4.
+        ValueError: alpha is not a positive number up to 1e6, or the batch size is odd or below 4.
     """
     _check_callable(mixup)
     alpha = check_alpha(alpha)
     if alpha == 0:
         raise ValueError("alpha: expected a number > 0, got 0, which switches mixing off")
+    if alpha > LARGEST_ALPHA:
+        raise ValueError(
+            f"alpha: expected a number up to {LARGEST_ALPHA:g}, where lam is 1/2 to a thousandth, got {alpha:g}"
+        )
     check_batch_size(batch_size)
     if batch_size < 4 or batch_size % 2:
         raise ValueError(f"batch_size: expected an even number >= 4, got {batch_size}")
@@ -441,7 +446,7 @@ class _Auditor:
             seed_everything(0)
             probe = _Probe(self.mixup, self.batch_size)
             calls.append([probe.call() for _ in range(4)])
-        same = all(torch.equal(a.weights, b.weights) and torch.equal(a.w_y, b.w_y) for a, b in zip(*calls))
+        same = all(_equal(a.weights, b.weights) and _equal(a.w_y, b.w_y) for a, b in zip(*calls))
         self.say(
             "reproducible when seeded",
             same,
@@ -597,6 +602,11 @@ def _swapped(w: Tensor) -> Tensor:
 
 def _close(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and bool(((a - b).abs() <= TOLERANCE).all())
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether they are the same, NaN for NaN."""
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def _in_and_out(size: int, rows: int) -> str:

@@ -79,14 +79,17 @@ class Report:
     __repr__ = __str__
 
     def draw(self) -> str:
-        """W_x beside W_y as text, one character a weight from blank (0) to a full block (1)."""
+        """W_x beside W_y as text, two characters a weight from blank (0) to full blocks (1), ?? for NaN."""
         if self.w_x is None or self.w_y is None:
             return "no matrices: the mixup never returned a batch of labelled features"
         shades = " ░▒▓█"
+
+        def cell(weight: float) -> str:
+            return "??" if weight != weight else 2 * shades[round(4 * min(max(weight, 0), 1))]
+
         lines = [f"{'W_x':<{2 * self.w_x.shape[1]}}   W_y"]
         for row_x, row_y in zip(self.w_x.tolist(), self.w_y.tolist()):
-            cells = ["".join(2 * shades[round(4 * min(max(w, 0), 1))] for w in row) for row in (row_x, row_y)]
-            lines.append("   ".join(cells))
+            lines.append("   ".join("".join(map(cell, row)) for row in (row_x, row_y)))
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

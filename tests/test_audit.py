@@ -107,7 +107,7 @@ def test_right_in_another_form_is_right(name):
     assert report.noted == notes
 
 
-@pytest.mark.parametrize("alpha", [1e-4, 1e-3, 0.01, 32.0])
+@pytest.mark.parametrize("alpha", [1e-4, 1e-3, 0.01, 32.0, 1e6])
 def test_extreme_alpha_is_right(alpha):
     report = audit(ImageMixup(alpha), alpha=alpha, batch_size=8)
     assert report.ok, report
@@ -233,6 +233,14 @@ def test_a_generator_of_its_own_cannot_be_seeded_from_outside():
     report = audit(lambda x, y: module(x, generator=generator), batch_size=8)
     assert report.failed == ["reproducible when seeded"]
     assert "a generator of its own?" in report["reproducible when seeded"].evidence
+
+
+def test_what_is_no_number_is_drawn_and_reproducible():
+    report = audit(lambda x, y: (right(x, y)[0] * float("nan"), rows_of(y)))
+    assert "rows sum to one" in report.failed
+    assert report["reproducible when seeded"].verdict == "pass"
+    assert report.draw().splitlines()[1] == "??" * 16 + "   ██" + "  " * 15
+    assert report._repr_html_().count("#b3261e") >= 16 * 16
 
 
 # --- other people's mixups -------------------------------------------------------------------------------------------
@@ -362,6 +370,11 @@ BAD = {
         lambda: audit(right, alpha=-1.0),
         ValueError,
         r"alpha: expected a finite number >= 0, got -1\.0",
+    ),
+    "alpha too large": (
+        lambda: audit(right, alpha=1e8),
+        ValueError,
+        r"alpha: expected a number up to 1e\+06, .*got 1e\+08",
     ),
     "batch odd": (lambda: audit(right, batch_size=7), ValueError, r"batch_size: expected an even number >= 4, got 7"),
     "batch of two": (
