@@ -1,9 +1,11 @@
 """What mixing costs, measured against everything a user would pick instead, in one run.
 
 The yardstick is a copy of the batch, `x.clone()`: two passes over memory, one to read and one to write. Contenders
-take turns, one call each, so that whatever else the machine does hits them all; a contender's time is its median, and
-what is reported is the ratio to the copy. Where the C library allows it, freed memory is kept: otherwise whoever
-happens to get new pages from the operating system pays for them, several times the cost of the mixing.
+take turns, one call each, so that whatever else the machine does hits them all. Their order is drawn anew for each
+turn, and before each call a buffer larger than a cache is written, so that none finds the batch where another has left
+it. A contender's time is its median, and what is reported is the ratio to the copy. Where the C library allows it,
+freed memory is kept: otherwise whoever happens to get new pages from the operating system pays for them, several times
+the cost of the mixing.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import importlib.util
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -30,6 +33,7 @@ from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.runtime import device_name, pick_device
 
 SUITES = ("images", "text", "audio")
+EVICTED = 1 << 27  # bytes written before each call: more than the caches of the machines we know
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,15 @@ def synchronise(device: torch.device) -> None:
 def measure(case: Case, device: torch.device, repeats: int) -> list[Row]:
     """Time the contenders of a case in turns."""
     times: dict[str, list[float]] = {name: [] for name in case.contenders}
+    order, elsewhere = list(case.contenders), torch.empty(EVICTED, dtype=torch.uint8, device=device)
+    shuffle = random.Random(0).shuffle
     for turn in range(repeats + 2):
-        for name, contender in case.contenders.items():
+        shuffle(order)
+        for name in order:
+            elsewhere.fill_(turn % 256)
             synchronise(device)
             start = time.perf_counter()
-            result = contender()
+            result = case.contenders[name]()
             synchronise(device)
             if turn >= 2:  # the first two turns warm up
                 times[name].append(time.perf_counter() - start)
