@@ -7,7 +7,7 @@
       else box.removeAttribute("tabindex");
     });
   const ready = () => (window.MathJax && window.MathJax.startup ? window.MathJax.startup.promise : Promise.resolve());
-  window.addEventListener("load", () => ready().then(wide));
+  window.addEventListener("load", () => ready().then(wide).then(() => document.fonts.ready).then(wide));
   window.addEventListener("resize", wide);
 })();
 
