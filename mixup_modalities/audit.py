@@ -48,8 +48,7 @@ def mixing_matrix(mixup: Callable | nn.Module, batch_size: int) -> Tensor:
         ValueError: the features that came back have another shape than those that went in.
     """
     _check_callable(mixup)
-    check_batch_size(batch_size)
-    return _Probe(mixup, batch_size).call().w_x
+    return _Probe(mixup, check_batch_size(batch_size)).call().w_x
 
 
 def audit(mixup: Callable | nn.Module, *, alpha: float = 1.0, batch_size: int = 16) -> Report:
@@ -80,7 +79,7 @@ def audit(mixup: Callable | nn.Module, *, alpha: float = 1.0, batch_size: int = 
         raise ValueError(
             f"alpha: expected a number up to {LARGEST_ALPHA:g}, where lam is 1/2 to a thousandth, got {alpha:g}"
         )
-    check_batch_size(batch_size)
+    batch_size = check_batch_size(batch_size)
     if batch_size < 4 or batch_size % 2:
         raise ValueError(f"batch_size: expected an even number >= 4, got {batch_size}")
     with _saved_random_states():

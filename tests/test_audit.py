@@ -337,7 +337,7 @@ def test_interrupting_an_audit_puts_the_states_back():
 def test_mixing_matrix_is_the_matrix_of_the_mixture(batch_size, setting):
     per, pairing = setting
     torch.manual_seed(3)
-    w = mixing_matrix(ImageMixup(0.7, per=per, pairing=pairing), batch_size)
+    w = mixing_matrix(ImageMixup(0.7, per=per, pairing=pairing), torch.tensor(batch_size))
     torch.manual_seed(3)
     assert w.dtype == torch.float32
     torch.testing.assert_close(w, draw_mixture(batch_size, 0.7, per=per, pairing=pairing).matrix())

@@ -33,7 +33,7 @@ from mixup_modalities.lab.errors import LabError
 from mixup_modalities.lab.runtime import device_name, pick_device
 
 SUITES = ("images", "text", "audio")
-EVICTED = 1 << 27  # bytes written before each call: more than the caches of the machines we know
+EVICTED = 1 << 27  # bytes written before each call: should be more than the last cache holds
 
 
 @dataclass(frozen=True)
